@@ -1,0 +1,61 @@
+"""The `gpuferry` command: finds the part that owns a subcommand, and says which extra to install when it is missing.
+
+Only the standard library here: this file runs on every client VM.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from typing import Callable
+
+
+@dataclass(frozen=True)
+class Subcommand:
+    """`module:function` takes the remaining arguments and returns an exit status."""
+
+    target: str
+    extra: str
+    summary: str
+
+
+SUBCOMMANDS = {
+    "softgpu": Subcommand("gpuserver.softgpu.command:main", "gpuserver", "run a program on the software GPU"),
+    "vcenter": Subcommand("vcenter.command:main", "vcenter", "hosts, GPUs, passthrough and server VMs of a vCenter"),
+    "coverage": Subcommand("gpuserver.protocol.coverage:main", "gpuserver", "what is forwarded, function by function"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, SUBCOMMANDS))
+    lines = [f"  {name:<{width}}  {sub.summary}" for name, sub in sorted(SUBCOMMANDS.items())]
+    return "usage: gpuferry SUBCOMMAND ...\n\n" + "\n".join(lines) + "\n\n`gpuferry SUBCOMMAND --help` says more.\n"
+
+
+def load(name: str) -> Callable[[list[str]], int]:
+    """The function behind a subcommand. Raises SystemExit with the remedy when its part is not installed."""
+    sub = SUBCOMMANDS[name]
+    module, _, function = sub.target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    except ModuleNotFoundError as missing:
+        raise SystemExit(
+            f"gpuferry {name}: the Python package {missing.name!r} is not installed. "
+            f"Install the part that has it: pip install 'gpuferry[{sub.extra}]'"
+        ) from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(usage())
+        return 0 if arguments else 2
+    if arguments[0] not in SUBCOMMANDS:
+        sys.stderr.write(f"gpuferry: there is no subcommand {arguments[0]!r}\n\n{usage()}")
+        return 2
+    return load(arguments[0])(arguments[1:])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
