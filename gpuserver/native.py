@@ -1,7 +1,8 @@
 """Where the native parts are: the libraries that programs load, and the worker.
 
-They are installed beside the Python packages (`gpuserver/softgpu/lib`, `clientagent/shim/lib`, `gpuserver/worker/bin`).
-In a source tree, `make native` installs the same layout under `build/stage`; `GPUFERRY_NATIVE` names another such prefix.
+They are installed beside the Python packages (`gpuserver/softgpu/lib`, `clientagent/shim/lib`,
+`gpuserver/worker/bin`).
+In a source tree, `make native` installs the same layout under `build/stage`; `GPUFERRY_NATIVE` names another prefix.
 """
 
 from __future__ import annotations

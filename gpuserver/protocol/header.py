@@ -1,8 +1,8 @@
 """What `cuda.h` declares: every exported driver entry point, with its types and its version history.
 
 The exported names and prototypes come from `cuda.h` (read with `__CUDA_API_VERSION_INTERNAL`, so that old versions and
-the per-thread-stream variants are declared under their own symbols). `cudaTypedefs.h` names, for each API name, the CUDA
-version that introduced each prototype (`PFN_<name>_v<version>[_ptds|_ptsz]`); `resolve_versions` joins the two.
+the per-thread-stream variants are declared under their own symbols). `cudaTypedefs.h` names, for each API name, the
+CUDA version that introduced each prototype (`PFN_<name>_v<version>[_ptds|_ptsz]`); `resolve_versions` joins the two.
 Everything that is generated for the driver API starts from `read_header()`.
 """
 
@@ -57,7 +57,7 @@ class Function:
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """What `cuGetProcAddress(name, version, flags)` can answer: `symbol` serves `name` from CUDA `since` (e.g. 11020) on."""
+    """An answer of `cuGetProcAddress(name, version, flags)`: `symbol` serves `name` from CUDA `since` (11020) on."""
 
     name: str
     since: int
@@ -99,9 +99,7 @@ def parse(include: Path, *defines: str) -> cindex.TranslationUnit:
     source = "".join(f"#include <{h}>\n" for h in HEADERS)
     args = ["-x", "c++", "-std=c++20", f"-I{include}", *(f"-I{p}" for p in _compiler_include())]
     files = [("headers.cpp", source), (str(include / "cudaProfiler.h"), "#include <cuda.h>\n" + PROFILER)]
-    unit = cindex.Index.create().parse(
-        "headers.cpp", args=[*args, *(f"-D{d}" for d in defines)], unsaved_files=files
-    )
+    unit = cindex.Index.create().parse("headers.cpp", args=[*args, *(f"-D{d}" for d in defines)], unsaved_files=files)
     errors = [str(d) for d in unit.diagnostics if d.severity >= cindex.Diagnostic.Error]
     if errors:
         raise ValueError("cannot parse the CUDA headers: " + "; ".join(errors[:3]))

@@ -1,8 +1,8 @@
 // The border between the driver API (../api, ../device) and the execution of PTX (../ptx, this folder).
 //
-// A program is compiled once (`compile_program`), loaded once per context (`LoadedProgram`: its variables get addresses)
-// and launched any number of times (`run_grid`). Device addresses are host addresses of this process; the driver's
-// address space tells which are allocated (`AddressSpace`).
+// A program is compiled once (`compile_program`), loaded once per context (`LoadedProgram`: its variables get
+// addresses) and launched any number of times (`run_grid`). Device addresses are host addresses of this process; the
+// driver's address space tells which are allocated (`AddressSpace`).
 #pragma once
 
 #include <array>
@@ -24,8 +24,8 @@ struct Dim3 {
     [[nodiscard]] uint64_t volume() const { return uint64_t{x} * y * z; }
 };
 
-// What is wrong with a PTX text, and where. The driver turns it into CUDA_ERROR_INVALID_PTX (or UNSUPPORTED_PTX_VERSION,
-// or NO_BINARY_FOR_GPU) plus a log line; the text goes to the JIT error log buffer too.
+// What is wrong with a PTX text, and where. The driver turns it into CUDA_ERROR_INVALID_PTX (or
+// UNSUPPORTED_PTX_VERSION, or NO_BINARY_FOR_GPU) plus a log line; the text goes to the JIT error log buffer too.
 struct CompileError : std::runtime_error {
     enum class Reason { invalid_ptx, unsupported_version, unresolved_symbol, duplicate_symbol };
     CompileError(Reason why, std::string source_name, int line_number, const std::string& what)
@@ -90,7 +90,8 @@ struct Range {
 class AddressSpace {
   public:
     virtual ~AddressSpace() = default;
-    // The accessible range that holds `address` (device, pinned, managed, registered, mapped memory), else an empty one.
+    // The accessible range that holds `address` (device, pinned, managed, registered, mapped memory), else an empty
+    // one.
     [[nodiscard]] virtual Range find(uint64_t address) const = 0;
     // Changes whenever a range disappears, so that cached ranges can be dropped.
     [[nodiscard]] virtual uint64_t generation() const = 0;
@@ -98,9 +99,9 @@ class AddressSpace {
 
 struct DeviceServices {
     const AddressSpace* memory = nullptr;
-    std::function<void(std::string_view)> print;                    // device printf, one formatted piece at a time
-    std::function<uint64_t(uint64_t size)> heap_allocate;           // in-kernel malloc; 0 when full
-    std::function<void(uint64_t address)> heap_free;                // in-kernel free
+    std::function<void(std::string_view)> print;           // device printf, one formatted piece at a time
+    std::function<uint64_t(uint64_t size)> heap_allocate;  // in-kernel malloc; 0 when full
+    std::function<void(uint64_t address)> heap_free;       // in-kernel free
     uint32_t multiprocessors = 1;
     uint64_t clock_hz = 1'000'000'000;
 };
