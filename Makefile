@@ -50,10 +50,12 @@ native-sanitize: venv  ## the same with $(SANITIZE), under build/stage-sanitize
 	$(BIN)/cmake --build build/sanitize -j $(JOBS)
 	$(BIN)/cmake --install build/sanitize --prefix $(STAGE)-sanitize >/dev/null
 
-check: venv  ## ruff, mypy strict, clang-format
+check: venv  ## ruff, mypy strict, import contracts, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/vermin -q --no-tips --eval-annotations --target=3.9- --violations clientagent gpuserver/protocol/control
 	git ls-files '*.cpp' '*.h' | xargs -r $(BIN)/clang-format --dry-run -Werror
 
 format: venv  ## rewrite the sources in the agreed format
