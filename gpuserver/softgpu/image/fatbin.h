@@ -17,7 +17,7 @@ constexpr uint32_t fatbin_magic = 0xba55ed50;
 
 // What nvcc's start-up code registers: points at a fatbin in the program's memory.
 struct FatbinWrapper {
-    uint32_t magic, version;    // version 2 (nvcc -rdc=true): `prelinked` is valid
+    uint32_t magic, version;  // version 2 (nvcc -rdc=true): `prelinked` is valid
     const void* fatbin;
     const void* const* prelinked;  // NULL-terminated: the fatbins whose code was linked
 };

@@ -121,7 +121,8 @@ Image read_image(const ImageBytes& bytes, int target) {
     auto text = bytes.text(max_image_bytes);
     if (!text) throw ImageError(CUDA_ERROR_INVALID_IMAGE, "the image is text that does not end");
     if (!looks_like_ptx(*text)) {
-        throw ImageError(CUDA_ERROR_INVALID_IMAGE, "the image is neither a fatbin nor PTX (which starts with .version)");
+        throw ImageError(CUDA_ERROR_INVALID_IMAGE,
+                         "the image is neither a fatbin nor PTX (which starts with .version)");
     }
     if (auto wanted = target_of(*text); wanted.target > target) {
         throw ImageError(CUDA_ERROR_NO_BINARY_FOR_GPU,
@@ -134,8 +135,9 @@ Image read_image(const ImageBytes& bytes, int target) {
 std::vector<std::byte> write_linked_image(std::span<const std::string> ptx) {
     std::vector<std::byte> image;
     auto append = [&image](const void* bytes, size_t size) {
-        auto* first = static_cast<const std::byte*>(bytes);
-        image.insert(image.end(), first, first + size);
+        size_t before = image.size();
+        image.resize(before + size);
+        std::memcpy(image.data() + before, bytes, size);
     };
     FatbinHeader header{fatbin_magic, 1, sizeof header, 0};
     append(&header, sizeof header);

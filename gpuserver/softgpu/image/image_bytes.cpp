@@ -37,7 +37,9 @@ ImageBytes ImageBytes::from(uint64_t offset) const {
     return ImageBytes(base_ + offset, guarded_ && size_ == UINT64_MAX ? size_ : size_ - offset, guarded_);
 }
 
-ImageBytes ImageBytes::first(uint64_t size) const { return ImageBytes(base_, std::min(size, size_), guarded_); }
+ImageBytes ImageBytes::first(uint64_t size) const {
+    return ImageBytes(base_, std::min(size, size_), guarded_);
+}
 
 bool ImageBytes::copy(uint64_t offset, void* to, size_t size) const {
     if (offset > size_ || size > size_ - offset) return false;
