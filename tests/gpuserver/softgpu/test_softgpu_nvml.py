@@ -108,7 +108,7 @@ print(n.nvmlDeviceGetFieldValues(h, [n.NVML_FI_DEV_NVLINK_LINK_COUNT])[0].value.
 
 def test_peers_and_topology() -> None:
     code = """
-READ, NVLINK = 0, 2  # pynvml's constants of these names are tuples by mistake
+READ, NVLINK = 0, 2  # pynvml's constant for READ is a tuple by mistake
 a, b = n.nvmlDeviceGetHandleByIndex(0), n.nvmlDeviceGetHandleByIndex(1)
 print(n.nvmlDeviceGetP2PStatus(a, b, READ) == n.NVML_P2P_STATUS_OK,
       n.nvmlDeviceGetP2PStatus(a, b, NVLINK) == n.NVML_P2P_STATUS_NOT_SUPPORTED,
