@@ -1,12 +1,9 @@
 // What the generated files (see generate.py) and the code that uses them agree on.
 #pragma once
 
-#ifndef __CUDA_API_VERSION_INTERNAL
-#define __CUDA_API_VERSION_INTERNAL
-#endif
-#include <cuda.h>
-
 #include <span>
+
+#include "device/cuda_types.h"
 
 namespace softgpu {
 

@@ -59,7 +59,6 @@ CUresult get_proc_address(const char* symbol, void** function, int version, cuui
 }  // namespace
 }  // namespace softgpu
 
-#pragma GCC visibility push(default)
 extern "C" {
 
 CUresult CUDAAPI cuGetProcAddress(const char* symbol, void** pfn, int cudaVersion, cuuint64_t flags) {
@@ -71,4 +70,3 @@ CUresult CUDAAPI cuGetProcAddress_v2(const char* symbol, void** pfn, int cudaVer
     return softgpu::get_proc_address(symbol, pfn, cudaVersion, flags, symbolStatus);
 }
 }
-#pragma GCC visibility pop
