@@ -8,13 +8,14 @@
 
 #include "config.h"
 #include "device/memory.h"
+#include "usage.h"
 
 namespace softgpu {
 
 // The device's memory: one memfd mapped whole. Address space is plentiful, so only the configured size limits it.
 class DeviceMemory {
   public:
-    explicit DeviceMemory(uint64_t capacity);
+    explicit DeviceMemory(const DeviceConfig& config);
     DeviceMemory(const DeviceMemory&) = delete;
     DeviceMemory& operator=(const DeviceMemory&) = delete;
 
@@ -26,7 +27,10 @@ class DeviceMemory {
     void discharge(uint64_t bytes);
 
     [[nodiscard]] uint64_t capacity() const { return capacity_; }
-    [[nodiscard]] uint64_t used() const;
+    // Bytes that all processes using the device take together.
+    [[nodiscard]] uint64_t used() const { return usage_.used_bytes(); }
+    // Where other processes, and NVML, see this one's memory and work.
+    DeviceUsage& usage() { return usage_; }
     [[nodiscard]] int descriptor() const { return descriptor_; }
     [[nodiscard]] uint64_t base() const { return base_; }
     [[nodiscard]] bool holds(uint64_t address) const { return address - base_ < span_; }
@@ -35,8 +39,8 @@ class DeviceMemory {
     const uint64_t capacity_;
     uint64_t span_ = 0, base_ = 0;
     int descriptor_ = -1;
-    mutable std::mutex mutex_;
-    uint64_t charged_ = 0;
+    DeviceUsage usage_;
+    std::mutex mutex_;
     std::unique_ptr<RangeAllocator> ranges_;
 };
 

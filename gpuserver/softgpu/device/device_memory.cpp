@@ -27,14 +27,14 @@ std::atomic<uint64_t> next_buffer_id{1};
 
 }  // namespace
 
-DeviceMemory::DeviceMemory(uint64_t capacity) : capacity_(capacity) {
+DeviceMemory::DeviceMemory(const DeviceConfig& config) : capacity_(config.memory_bytes), usage_(config) {
     descriptor_ = memfd_create("gpuferry-device", MFD_CLOEXEC);
     if (descriptor_ < 0) {
         throw DriverError(CUDA_ERROR_OPERATING_SYSTEM, std::string("memfd_create: ") + std::strerror(errno));
     }
     // The more address space, the less fragmentation counts; where it is limited (ulimit -v), take what there is.
     for (uint64_t factor = 16; factor >= 1; factor /= 2) {
-        span_ = round_up(capacity * factor, mapping_granule);
+        span_ = round_up(capacity_ * factor, mapping_granule);
         if (ftruncate(descriptor_, static_cast<off_t>(span_)) != 0) continue;
         const uint64_t reserved = span_ + mapping_granule;
         void* place = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -60,17 +60,13 @@ DeviceMemory::DeviceMemory(uint64_t capacity) : capacity_(capacity) {
 }
 
 void DeviceMemory::charge(uint64_t bytes) {
-    const std::lock_guard lock(mutex_);
-    if (bytes > capacity_ - charged_) {
-        throw DriverError(CUDA_ERROR_OUT_OF_MEMORY,
-                          std::to_string(bytes) + " bytes wanted, " + std::to_string(capacity_ - charged_) + " free");
-    }
-    charged_ += bytes;
+    if (usage_.reserve(bytes, capacity_)) return;
+    throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, std::to_string(bytes) + " bytes wanted, " +
+                                                    std::to_string(capacity_ - std::min(capacity_, used())) + " free");
 }
 
 void DeviceMemory::discharge(uint64_t bytes) {
-    const std::lock_guard lock(mutex_);
-    charged_ -= bytes;
+    usage_.release(bytes);
 }
 
 uint64_t DeviceMemory::take(uint64_t size, uint64_t alignment) {
@@ -94,14 +90,11 @@ void DeviceMemory::give_back(uint64_t address, uint64_t size) {
         fallocate(descriptor_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first_page),
                   static_cast<off_t>(last_page - first_page));
     }
-    const std::lock_guard lock(mutex_);
-    ranges_->release(begin, rounded);
-    charged_ -= rounded;
-}
-
-uint64_t DeviceMemory::used() const {
-    const std::lock_guard lock(mutex_);
-    return charged_;
+    {
+        const std::lock_guard lock(mutex_);
+        ranges_->release(begin, rounded);
+    }
+    discharge(rounded);
 }
 
 uint64_t new_buffer_id() {
