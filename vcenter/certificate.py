@@ -141,3 +141,14 @@ def requests_session(trust: Trust) -> requests.Session:
     elif trust.ca_file:
         session.verify = trust.ca_file
     return session
+
+
+def fingerprint_session(fingerprint: str) -> requests.Session:
+    """A `requests` session that trusts one certificate by its digest (SHA-1 or SHA-256, hex), as vCenter gives it
+    for a host.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("https://", _PinnedAdapter(fingerprint))
+    session.verify = False
+    return session
