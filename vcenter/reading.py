@@ -13,7 +13,7 @@ from typing import Any
 
 from pyVmomi import vim
 
-from vcenter import gpu_catalogue
+from vcenter import gpu_catalogue, pci
 from vcenter.collector import Row, container_view, objects_filter, retrieve, view_filter
 from vcenter.inventory import (
     Cluster,
@@ -262,7 +262,7 @@ def _fixed_users(vms: Iterable[Row]) -> dict[tuple[str, str], list[GpuUser]]:
                 continue
             backing = device.backing
             if isinstance(backing, vim.vm.device.VirtualPCIPassthrough.DynamicBackingInfo):
-                address = _text(backing.assignedId)
+                address = pci.address_in(_text(backing.assignedId))
             else:
                 address = _text(getattr(backing, "id", ""))
             if address:
@@ -397,7 +397,7 @@ def _bound(row: Row, vms: Mapping[str, Vm]) -> dict[str, list[GpuUser]]:
     """Who holds assigned hardware, by PCI address, from the host's own bindings (7.0 and later)."""
     bound: dict[str, list[GpuUser]] = {}
     for binding in row.get("config.assignableHardwareBinding", ()):
-        address = _text(getattr(binding, "pciId", None)) or _text(binding.instanceId)
+        address = pci.address_in(_text(getattr(binding, "pciId", None)) or _text(binding.instanceId))
         moid = _moid(binding.vm)
         if address and moid:
             vm = vms.get(moid)
