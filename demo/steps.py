@@ -49,9 +49,7 @@ class Demo:
         """Run a command in the demo's folder and give its standard output. Raises StepFailedError when it fails."""
         self.console.print(f"    [dim]$ {escape(' '.join(command))}[/dim]")
         try:
-            done = subprocess.run(
-                command, cwd=self.work, capture_output=True, text=True, timeout=timeout, check=False
-            )
+            done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
             raise StepFailedError(f"{command[0]} was still running after {timeout:.0f} s") from None
         if done.returncode != 0:
