@@ -65,8 +65,8 @@ def start(
 ) -> Iterator[Simulation]:
     """Runs a simulated vCenter in this process until the block ends.
 
-    ``inventory`` is a file or a mapping (see vcenter.simulator.inventory), default three hosts with six GPUs; ``pace`` is
-    how many seconds one step of a task takes. Raises InventoryError, ValueError (API version), OSError (port in use).
+    ``inventory`` is a file or a mapping (see vcenter.simulator.inventory), default three hosts with six GPUs; ``pace``
+    is how many seconds one step of a task takes. Raises InventoryError, ValueError (API version), OSError (port).
     """
     content = read_inventory(inventory)
     world = make_world(content, api_version=api_version, pace=pace)

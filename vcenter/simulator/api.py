@@ -10,8 +10,9 @@ from typing import Any
 import pyVmomi
 from pyVmomi import VmomiSupport
 
-vim: Any = pyVmomi.vim
-vmodl: Any = pyVmomi.vmodl
+# The two names are made when pyVmomi is imported, where mypy does not see them.
+vim: Any = vars(pyVmomi)["vim"]
+vmodl: Any = vars(pyVmomi)["vmodl"]
 support: Any = VmomiSupport
 
 DataObject: Any = support.DataObject

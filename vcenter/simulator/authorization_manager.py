@@ -101,6 +101,7 @@ class AuthorizationManager(Managed):
         }
         self.permissions: list[Any] = []
         self._next_role = 100
+        self._known: dict[tuple[str, str], frozenset[str]] = {}
 
     def grant(self, user: str, entity: Any, role: int, propagate: bool = True) -> None:
         """Gives ``user`` a role on an entity, replacing what it had there."""
@@ -130,7 +131,7 @@ class AuthorizationManager(Managed):
         ]
 
     def _changed(self) -> None:
-        self._privileges.cache_clear()
+        self._known.clear()
         self.changed("roleList")
         sessions: Any = self.world.objects.get("SessionManager")
         for session in sessions.sessions.values() if sessions is not None else ():
@@ -143,11 +144,12 @@ class AuthorizationManager(Managed):
 
     def privileges(self, user: str, reference: Any) -> frozenset[str]:
         """What a user may do on an object."""
-        return self._privileges(self, user.lower(), self._entity(reference))
+        asked = (user.lower(), self._entity(reference))
+        if asked not in self._known:
+            self._known[asked] = self._inherited(*asked)
+        return self._known[asked]
 
-    @staticmethod
-    @functools.lru_cache(maxsize=65536)
-    def _privileges(self: "AuthorizationManager", user: str, moid: str) -> frozenset[str]:
+    def _inherited(self, user: str, moid: str) -> frozenset[str]:
         at: str | None = moid
         while at is not None:
             for each in self.permissions:

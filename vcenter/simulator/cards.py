@@ -56,8 +56,10 @@ def _gpu(
     name: str, device_id: int, chip: str, memory_gib: int, sub: int = 0x1000, audio: int | None = None
 ) -> GpuModel:
     first = Function(device_id, DISPLAY_3D if audio is None else DISPLAY_VGA, f"{chip} [{name}]", sub_device_id=sub)
-    more = () if audio is None else (Function(audio, AUDIO, f"{chip.split('GL', maxsplit=1)[0]} High Definition Audio Controller"),)
-    return GpuModel(name, memory_gib << 10, (first, *more))
+    if audio is None:
+        return GpuModel(name, memory_gib << 10, (first,))
+    sound = Function(audio, AUDIO, f"{chip.removesuffix('GL')} High Definition Audio Controller")
+    return GpuModel(name, memory_gib << 10, (first, sound))
 
 
 GPUS = {

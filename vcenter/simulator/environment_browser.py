@@ -48,7 +48,7 @@ class EnvironmentBrowser(Managed):
         """Devices a virtual machine could get: of one host, or of all in the cluster."""
         hosts = [each for each in self._hosts(host) if each.usable or host is not None]
         fixed = [item for each in hosts for item in each.passthrough_targets()] if len(hosts) == 1 else []
-        dynamic = {}
+        dynamic: dict[Any, Any] = {}
         for each in hosts:
             for item in each.dynamic_targets():
                 dynamic.setdefault((item.vendorId, item.deviceId, item.customLabel), item)

@@ -1,4 +1,4 @@
-"""HostNetworkSystem and HostVirtualNicManager: network cards, RDMA devices, switches and VMkernel adapters of a host."""
+"""HostNetworkSystem and HostVirtualNicManager: network cards, RDMA devices, switches, VMkernel adapters."""
 
 import itertools
 from typing import Any

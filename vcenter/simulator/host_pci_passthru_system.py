@@ -1,8 +1,8 @@
 """HostPciPassthruSystem: which PCI devices are handed to virtual machines instead of the host's own drivers.
 
-A device is capable, enabled (configured) and active (in effect). Enabled without active waits for a reboot. Devices with
-the same ``dependentDevice`` are changed together or not at all; one that a running virtual machine holds, or that the
-host's graphics driver shares out (sharedDirect), is not changed.
+A device is capable, enabled (configured) and active (in effect). Enabled without active waits for a reboot. Devices
+with the same ``dependentDevice`` are changed together or not at all; one that a running virtual machine holds, or that
+the host's graphics driver shares out (sharedDirect), is not changed.
 """
 
 import zlib

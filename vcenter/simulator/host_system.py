@@ -130,7 +130,7 @@ class HostSystem(ManagedEntity):
     def free_memory_mib(self) -> int:
         """Memory not reserved by running virtual machines; some is the hypervisor's own."""
         reserved = sum(each.reserved_mib() for each in self.running_machines())
-        return int(self.memory_bytes * 0.97) // (1 << 20) - reserved
+        return int(int(self.memory_bytes * 0.97) // (1 << 20) - reserved)
 
     def passthrough_targets(self) -> list[Any]:
         """PciPassthroughInfo of the devices that are active."""

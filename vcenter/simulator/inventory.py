@@ -11,7 +11,8 @@ The file is YAML or JSON (TOML if it ends in .toml). Its form::
       clusters: [{name, drs, ha, hosts: [...]}]     standalone hosts: "hosts" beside "clusters"
       virtual_machines: [...]
     host:  {name, cpu_cores, cpu_mhz, memory_gib, passthrough_needs_reboot, gpus: [...], nics: [...]}
-    gpu:   {model: see cards.GPUS, count, passthrough: off|enabled|active, label, needs_reboot, graphics: shared|sharedDirect}
+    gpu:   {model: see cards.GPUS, count, passthrough: off|enabled|active, label, needs_reboot,
+            graphics: shared|sharedDirect}
     nic:   {model: see cards.NICS, count, switch: name of a distributed switch, vmkernel: true adds an adapter there}
     virtual machine: {name, host, datastore, network, cpus, memory_gib, disk_gib, firmware, hardware, guest, template,
                       power: on|off, extra: {key: value}, gpus: [addresses], folder, annotation}

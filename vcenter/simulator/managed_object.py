@@ -140,7 +140,7 @@ class Managed:
 
     @method
     def Fetch(self, call: Call, prop: str) -> Any:
-        """The accessor behind ``object.property`` in pyVmomi: no method of the published API, but all clients use it."""
+        """The accessor behind ``object.property`` in pyVmomi: not in the published API, but clients use it."""
         return self.get(prop)
 
 

@@ -176,7 +176,7 @@ def _scalar(text: str, cls: Any, tag: str) -> Any:
         if issubclass(cls, bytes):
             return cls(base64.b64decode(text, validate=False))
         if cls.__name__ == "datetime":
-            moment = Iso8601.ParseISO8601(text.strip())  # type: ignore[no-untyped-call]
+            moment = Iso8601.ParseISO8601(text.strip())
             if moment is None:
                 raise ValueError(text)
             return moment

@@ -35,7 +35,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime.datetime):
-        return str(Iso8601.ISO8601Format(value))  # type: ignore[no-untyped-call]
+        return str(Iso8601.ISO8601Format(value))
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, support.ManagedMethod):

@@ -35,9 +35,8 @@ def vary(value: Any, **changes: Any) -> Any:
     for name, changed in changes.items():
         if name not in made.__dict__:
             raise AttributeError(f"{value.__class__.__name__} has no field {name}")
-        if changed.__class__ is list:
-            changed = fields(value.__class__)[name].type(changed)
-        made.__dict__[name] = changed
+        typed = fields(value.__class__)[name].type(changed) if changed.__class__ is list else changed
+        made.__dict__[name] = typed
     return made
 
 

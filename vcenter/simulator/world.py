@@ -44,8 +44,8 @@ _PREFIX = {
 class World:
     """All that a simulated vCenter holds.
 
-    ``pace`` is how many seconds one step of a task takes (0: as fast as it can); reboots and boots of guests are counted
-    in such steps.
+    ``pace`` is how many seconds one step of a task takes (0: as fast as it can); reboots and boots of guests are
+    counted in such steps.
     """
 
     def __init__(self, api_version: str = "8.0.3.0", pace: float = 0.01, seed: str = "gpuferry") -> None:
