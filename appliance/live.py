@@ -48,6 +48,7 @@ class LiveLease:
     program: str = ""
     trace: str = ""
     timeout_s: float | None = None
+    duration_s: float | None = None
     deadline: float | None = None
     granted_at: float | None = None
     expires_at: float | None = None
@@ -56,8 +57,7 @@ class LiveLease:
     reason: str = ""
     position: int = 0
     slices: list[LiveSlice] = field(default_factory=list)
-    prepare_by: float = 0.0
-    idle_since: float | None = None
+    last_used: float = 0.0
     warned_at: float | None = None
 
     def on(self, server: str) -> list[LiveSlice]:
