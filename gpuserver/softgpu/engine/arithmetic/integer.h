@@ -214,14 +214,14 @@ SOFTGPU_LANE WithCarry<T> add_carry(T a, T b, bool carry_in = false) {
     using U = detail::Unsigned<T>;
     const U partial = static_cast<U>(static_cast<U>(a) + static_cast<U>(b));
     const U sum = static_cast<U>(partial + (carry_in ? 1 : 0));
-    return {static_cast<T>(sum), (partial < static_cast<U>(a)) | (sum < partial)};
+    return {static_cast<T>(sum), partial < static_cast<U>(a) || sum < partial};
 }
 template <Integer T>
 SOFTGPU_LANE WithCarry<T> sub_carry(T a, T b, bool borrow_in = false) {
     using U = detail::Unsigned<T>;
     const U partial = static_cast<U>(static_cast<U>(a) - static_cast<U>(b));
     const U difference = static_cast<U>(partial - (borrow_in ? 1 : 0));
-    const bool borrow = (static_cast<U>(a) < static_cast<U>(b)) | (partial < difference);
+    const bool borrow = static_cast<U>(a) < static_cast<U>(b) || partial < difference;
     return {static_cast<T>(difference), borrow};
 }
 template <Integer T>
