@@ -93,16 +93,18 @@ def counting() -> Iterator[Instruction]:
         found = [place for place in places if mask >> place & 1]
         return found[abs(offset) - 1] if abs(offset) <= len(found) else ONES32
 
-    # The base is kept within 0..31 (beyond, PTX defines nothing); the offset is an edge or a small number.
+    # The base is kept within 0..31 (beyond, PTX defines nothing); the offset is an edge (but not -2**31,
+    # which has no magnitude in s32) or a small number.
     yield Instruction(
         "fns.b32",
         "b32",
         ("b32", "shift", "s32"),
-        lambda a, b, c: fns(a, b, (c & 0xF) - 8 & ONES32 if c & 1 else c),
-        "fns(a, b & 31, c & 1 ? (c & 15) - 8 : c)",
-        body="and.b32 %base, {b}, 31;\nand.b32 %small, {c}, 15;\nsub.s32 %small, %small, 8;\nand.b32 %odd, {c}, 1;\n"
-        "setp.ne.u32 %is_odd, %odd, 0;\nselp.b32 %small, %small, {c}, %is_odd;\n{op} {d}, {a}, %base, %small;",
-        registers=".reg .b32 %base, %small, %odd;\n    .reg .pred %is_odd;",
+        lambda a, b, c: fns(a, b, (c >> 1 & 0xF) - 8 & ONES32 if c & 1 else c | 4),
+        "fns(a, b & 31, c & 1 ? (c >> 1 & 15) - 8 : c | 4)",
+        body="and.b32 %base, {b}, 31;\nshr.u32 %small, {c}, 1;\nand.b32 %small, %small, 15;\nsub.s32 %small, %small, 8;\nand.b32 %odd, {c}, 1;\n"
+        "setp.ne.u32 %is_odd, %odd, 0;\nor.b32 %even, {c}, 4;\n"
+        "selp.b32 %small, %small, %even, %is_odd;\n{op} {d}, {a}, %base, %small;",
+        registers=".reg .b32 %base, %small, %odd, %even;\n    .reg .pred %is_odd;",
     )
 
 
@@ -111,7 +113,7 @@ def fields() -> Iterator[Instruction]:
         kind = f"{prefix}{width}"
 
         def extract(a: int, b: int, c: int, prefix: str = prefix, width: int = width) -> int:
-            position, length = b & 0xFF, c & 0xFF
+            position, length = (b & 0xFF, c & 0xFF) if width == 32 else (b, c)
             top = width - 1
             sign = 0 if prefix == "u" or length == 0 else a >> min(position + length - 1, top) & 1
             bits = [a >> (position + i) & 1 if i < length and position + i <= top else sign for i in range(width)]
@@ -122,7 +124,7 @@ def fields() -> Iterator[Instruction]:
         kind = f"b{width}"
 
         def insert(a: int, b: int, c: int, e: int, width: int = width) -> int:
-            position, length = c & 0xFF, e & 0xFF
+            position, length = (c & 0xFF, e & 0xFF) if width == 32 else (c, e)
             for i in range(min(length, width - position) if position < width else 0):
                 b = b & ~(1 << (position + i)) | (a >> i & 1) << (position + i)
             return b

@@ -22,9 +22,22 @@ def cvt_lane(to: str, mode: str, ftz: str, sat: str) -> str:
     return f"cvt<{LANE_TYPES[to]}, Rounding::{mode}, {flag(ftz)}, {flag(sat)}>(a)"
 
 
+def fits(source: str, to: str) -> bool:
+    """Whether every value of `source` is one of `to`."""
+    spare = WIDTHS[to] - WIDTHS[source]
+    return spare >= 0 if source[0] == to[0] else source[0] == "u" and spare > 0
+
+
+def has_cvt(kind: str, other: str) -> bool:
+    """PTX converts bf16 to and from integers of 16 bits and more only."""
+    return kind != "bf16" or WIDTHS[other] > 8
+
+
 def between_integers() -> Iterator[Instruction]:
     for to, source, sat in product(INTEGERS, INTEGERS, ("", ".sat")):
         mask = (1 << WIDTHS[to]) - 1
+        if sat and fits(source, to):
+            continue  # PTX allows .sat only where it can make a difference
 
         def convert(a: int, to: str = to, source: str = source, sat: str = sat, mask: int = mask) -> int:
             number = value(a, source)
@@ -35,8 +48,11 @@ def between_integers() -> Iterator[Instruction]:
 
 def to_integers() -> Iterator[Instruction]:
     for to, source, mode in product(INTEGERS, FLOATS, MODES):
+        if not has_cvt(source, to):
+            continue
         form = FORMATS[source]
-        for ftz, sat in product(("", ".ftz") if source == "f32" else ("",), ("", ".sat") if mode == "rz" else ("",)):
+        sats = ("", ".sat") if mode == "rz" and source != "bf16" else ("",)
+        for ftz, sat in product(("", ".ftz") if source == "f32" else ("",), sats):
 
             def convert(a: int, to: str = to, form: Format = form, mode: str = mode, ftz: str = ftz) -> int:
                 number = exact.to_integer(form, form.flush(a) if ftz else a, mode)
@@ -52,6 +68,8 @@ def to_integers() -> Iterator[Instruction]:
 
 def from_integers() -> Iterator[Instruction]:
     for to, source, mode in product(FLOATS, INTEGERS, MODES):
+        if not has_cvt(to, source):
+            continue
         form = FORMATS[to]
         for sat in ("", ".sat") if mode in ("rn", "rp") and to != "bf16" else ("",):
 

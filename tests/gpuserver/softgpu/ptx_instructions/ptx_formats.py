@@ -192,10 +192,12 @@ def sqrt(form: Format, a: int, mode: str = "rn") -> int:
 
 
 def convert(to: Format, source: Format, bits: int, mode: str = "rn") -> int:
-    """Float to float. A NaN becomes canonical, or keeps its top bits on the way to f64."""
+    """Float to float. A NaN becomes canonical; on the way to f64, f32's keeps its bits and a half's is f32's canonical."""
     x = source.decode(bits)
     sign = to.sign_bit if x.negative else 0
     if x.nan:
+        if to.width == 64 and source.width == 16:
+            return 0x7FFFFFFFE0000000
         if to.width == 64:
             fraction = bits & ((1 << source.mantissa_bits) - 1)
             return sign | to.infinity | 1 << 51 | fraction << (to.mantissa_bits - source.mantissa_bits)
