@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -27,14 +28,14 @@ std::atomic<uint64_t> next_buffer_id{1};
 
 }  // namespace
 
-DeviceMemory::DeviceMemory(const DeviceConfig& config) : capacity_(config.memory_bytes), usage_(config) {
+DeviceMemory::DeviceMemory(uint64_t capacity, DeviceUsage& usage) : capacity_(capacity), usage_(usage) {
     descriptor_ = memfd_create("gpuferry-device", MFD_CLOEXEC);
     if (descriptor_ < 0) {
         throw DriverError(CUDA_ERROR_OPERATING_SYSTEM, std::string("memfd_create: ") + std::strerror(errno));
     }
     // The more address space, the less fragmentation counts; where it is limited (ulimit -v), take what there is.
     for (uint64_t factor = 16; factor >= 1; factor /= 2) {
-        span_ = round_up(capacity_ * factor, mapping_granule);
+        span_ = round_up(capacity * factor, mapping_granule);
         if (ftruncate(descriptor_, static_cast<off_t>(span_)) != 0) continue;
         const uint64_t reserved = span_ + mapping_granule;
         void* place = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -60,9 +61,11 @@ DeviceMemory::DeviceMemory(const DeviceConfig& config) : capacity_(config.memory
 }
 
 void DeviceMemory::charge(uint64_t bytes) {
-    if (usage_.reserve(bytes, capacity_)) return;
-    throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, std::to_string(bytes) + " bytes wanted, " +
-                                                    std::to_string(capacity_ - std::min(capacity_, used())) + " free");
+    if (!usage_.reserve(bytes, capacity_)) {
+        throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, std::to_string(bytes) + " bytes wanted, " +
+                                                        std::to_string(capacity_ - std::min(capacity_, used())) +
+                                                        " free");
+    }
 }
 
 void DeviceMemory::discharge(uint64_t bytes) {
@@ -90,10 +93,8 @@ void DeviceMemory::give_back(uint64_t address, uint64_t size) {
         fallocate(descriptor_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(first_page),
                   static_cast<off_t>(last_page - first_page));
     }
-    {
-        const std::lock_guard lock(mutex_);
-        ranges_->release(begin, rounded);
-    }
+    const std::lock_guard lock(mutex_);
+    ranges_->release(begin, rounded);
     discharge(rounded);
 }
 
