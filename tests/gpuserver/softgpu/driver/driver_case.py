@@ -41,7 +41,7 @@ def software_gpu(**settings: str) -> Callable[[Callable[[], None]], Callable[[],
     return decorate
 
 
-def run_case(file: str, name: str, **settings: str) -> str:
+def run_case(file: str, name: str, /, **settings: str) -> str:
     """Run the function `name` of `file` in a process of its own; its standard output."""
     from software_gpu import environment
 
