@@ -55,13 +55,20 @@ SOFTGPU_LANE uint32_t fns(uint32_t mask, uint32_t base, int32_t n) {
     return static_cast<uint32_t>(up ? std::countr_zero(left) : 31 - std::countl_zero(left));
 }
 
-// Bit field extract. T: u32, u64, s32, s64 (signed ones extend the field's sign). Position and length use 8 bits.
+// bfe and bfi use 8 bits of position and length. PTX leaves larger operands undefined; ptxas masks them for 32-bit
+// fields and clamps them for 64-bit ones, and so does this.
+template <typename T>
+SOFTGPU_LANE uint32_t field_operand(uint32_t value) {
+    return sizeof(T) == 4 ? value & 0xff : (value < 64 ? value : 64);
+}
+
+// Bit field extract. T: u32, u64, s32, s64 (signed ones extend the field's sign).
 template <typename T>
 SOFTGPU_LANE T bfe(T a, uint32_t position, uint32_t length) {
     using U = std::make_unsigned_t<T>;
     constexpr uint32_t width = sizeof(T) * 8;
-    position &= 0xff;
-    length &= 0xff;
+    position = field_operand<T>(position);
+    length = field_operand<T>(length);
     // Sign-extending a first makes every bit beyond the top equal to the top one, as the definition asks.
     const uint32_t shift = position < width - 1 ? position : width - 1;
     const T shifted = static_cast<T>(a >> shift);
@@ -81,8 +88,8 @@ SOFTGPU_LANE T bfe(T a, uint32_t position, uint32_t length) {
 template <Bits T>
 SOFTGPU_LANE T bfi(T a, T b, uint32_t position, uint32_t length) {
     constexpr uint32_t width = sizeof(T) * 8;
-    position &= 0xff;
-    length &= 0xff;
+    position = field_operand<T>(position);
+    length = field_operand<T>(length);
     const T field = length >= width ? static_cast<T>(~T{0}) : static_cast<T>((T{1} << (length % width)) - 1);
     const uint32_t shift = position % width;
     const T mask = static_cast<T>(field << shift);

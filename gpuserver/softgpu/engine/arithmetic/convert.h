@@ -128,8 +128,10 @@ SOFTGPU_LANE To cvt(From a) {
         if constexpr (std::is_same_v<From, double>) {
             return saturate<Sat>(choose_nan(a, a));
         } else {
-            float source = widen(a);
-            if constexpr (std::is_same_v<From, float>) source = flush<Ftz>(source);
+            // A half goes through f32, which makes its NaN canonical; an f32 NaN keeps sign and payload (as ptxas
+            // folds).
+            float source = canonical(widen(a));
+            if constexpr (std::is_same_v<From, float>) source = flush<Ftz>(a);
             return saturate<Sat>(static_cast<double>(source));
         }
     } else if constexpr (std::is_same_v<To, float>) {

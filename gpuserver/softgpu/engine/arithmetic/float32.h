@@ -12,8 +12,8 @@ template <Rounding R = Rounding::rn, bool Ftz = false, bool Sat = false>
 SOFTGPU_LANE float add(float a, float b) {
     a = flush<Ftz>(a), b = flush<Ftz>(b);
     if constexpr (R == Rounding::rn) return finish<Ftz, Sat>(a + b);
-    const float sum = to_float<R>(add_to_odd(a, b));
-    return finish<Ftz, Sat>(zero_sum<R>(sum, ((to_bits(a) | to_bits(b)) >> 31) != 0));
+    const bool negative = ((to_bits(a) | to_bits(b)) >> 31) != 0;
+    return finish<Ftz, Sat>(to_float<R>(zero_sum<R>(add_to_odd(a, b), negative)));
 }
 
 template <Rounding R = Rounding::rn, bool Ftz = false, bool Sat = false>
@@ -38,7 +38,7 @@ SOFTGPU_LANE float fma(float a, float b, float c) {
 #endif
     const double sum = add_to_odd(static_cast<double>(a) * static_cast<double>(b), static_cast<double>(c));
     const bool negative = (((to_bits(a) ^ to_bits(b)) | to_bits(c)) >> 31) != 0;
-    return finish<Ftz, Sat>(zero_sum<R>(to_float<R>(sum), negative));
+    return finish<Ftz, Sat>(to_float<R>(zero_sum<R>(sum, negative)));
 }
 
 template <Rounding R>

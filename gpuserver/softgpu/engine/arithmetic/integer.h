@@ -1,7 +1,7 @@
 // Integer arithmetic (PTX ISA 9.7.1, 9.7.2): T is the C++ type of the PTX type. Everything wraps, nothing traps.
 //
-// Division by zero and of the smallest number by -1 is unspecified in PTX. Chosen as NVIDIA's hardware answers: a
-// quotient of all ones and the dividend as remainder; the smallest number and 0.
+// Division by zero is unspecified in PTX. Chosen as NVIDIA's hardware answers (and ptxas folds constants): quotient and
+// remainder are all ones. The smallest number divided by -1 is itself, remainder 0.
 #pragma once
 
 #include "engine/arithmetic/types.h"
@@ -154,7 +154,7 @@ SOFTGPU_LANE T rem(T a, T b) {
     if constexpr (std::is_signed_v<T>) {
         if (b == -1) return 0;
     }
-    return b == 0 ? a : static_cast<T>(a % b);
+    return b == 0 ? static_cast<T>(-1) : static_cast<T>(a % b);
 }
 
 template <Integer T>
@@ -214,14 +214,14 @@ SOFTGPU_LANE WithCarry<T> add_carry(T a, T b, bool carry_in = false) {
     using U = detail::Unsigned<T>;
     const U partial = static_cast<U>(static_cast<U>(a) + static_cast<U>(b));
     const U sum = static_cast<U>(partial + (carry_in ? 1 : 0));
-    return {static_cast<T>(sum), (partial < static_cast<U>(a)) | (sum < partial)};
+    return {static_cast<T>(sum), partial < static_cast<U>(a) || sum < partial};
 }
 template <Integer T>
 SOFTGPU_LANE WithCarry<T> sub_carry(T a, T b, bool borrow_in = false) {
     using U = detail::Unsigned<T>;
     const U partial = static_cast<U>(static_cast<U>(a) - static_cast<U>(b));
     const U difference = static_cast<U>(partial - (borrow_in ? 1 : 0));
-    const bool borrow = (static_cast<U>(a) < static_cast<U>(b)) | (partial < difference);
+    const bool borrow = static_cast<U>(a) < static_cast<U>(b) || partial < difference;
     return {static_cast<T>(difference), borrow};
 }
 template <Integer T>

@@ -64,9 +64,9 @@ SOFTGPU_LANE double add_to_odd(double a, double b) {
 
 // An exact zero sum is -0 when rounding down, unless both terms are +0 (IEEE 754, 6.3).
 template <Rounding R>
-SOFTGPU_LANE float zero_sum(float result, bool any_negative) {
-    if constexpr (R == Rounding::rm) return to_bits(result) << 1 == 0 && any_negative ? -0.0f : result;
-    return result;
+SOFTGPU_LANE double zero_sum(double sum, bool any_negative) {
+    if constexpr (R == Rounding::rm) return sum == 0 && any_negative ? -0.0 : sum;
+    return sum;
 }
 
 // Sets the processor's rounding mode for the life of the object. What is computed under it passes `settle` before and
