@@ -92,14 +92,16 @@ template <bool Ftz = false, bool PropagateNan = false, bool XorSign = false, Flo
 SOFTGPU_LANE T max(T a, T b) {
     return detail::extremum<true, Ftz, PropagateNan, XorSign>(a, b);
 }
-// Three operands: f32 only, PTX 8.8.
+// Three operands: f32 only and without .xorsign.abs, PTX 8.8.
 template <bool Ftz = false, bool PropagateNan = false, bool XorSign = false, Float T>
 SOFTGPU_LANE T min(T a, T b, T c) {
-    return min<Ftz, PropagateNan, XorSign>(min<Ftz, PropagateNan, XorSign>(a, b), c);
+    static_assert(!XorSign);
+    return min<Ftz, PropagateNan>(min<Ftz, PropagateNan>(a, b), c);
 }
 template <bool Ftz = false, bool PropagateNan = false, bool XorSign = false, Float T>
 SOFTGPU_LANE T max(T a, T b, T c) {
-    return max<Ftz, PropagateNan, XorSign>(max<Ftz, PropagateNan, XorSign>(a, b), c);
+    static_assert(!XorSign);
+    return max<Ftz, PropagateNan>(max<Ftz, PropagateNan>(a, b), c);
 }
 template <bool Ftz = false, bool PropagateNan = false, bool XorSign = false, HalfPair T>
 SOFTGPU_LANE T min(T a, T b) {

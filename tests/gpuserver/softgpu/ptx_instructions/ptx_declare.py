@@ -77,8 +77,7 @@ def widened(kind: str) -> str:
         return "u32"
     if kind in ("u8", "s8", "b8"):
         return kind.replace("8", "16")
-    register = REGISTER_TYPES[kind]
-    return register
+    return REGISTER_TYPES[kind]
 
 
 def stored_width(kind: str) -> int:

@@ -101,7 +101,9 @@ def counting() -> Iterator[Instruction]:
         ("b32", "shift", "s32"),
         lambda a, b, c: fns(a, b, (c >> 1 & 0xF) - 8 & ONES32 if c & 1 else c | 4),
         "fns(a, b & 31, c & 1 ? (c >> 1 & 15) - 8 : c | 4)",
-        body="and.b32 %base, {b}, 31;\nshr.u32 %small, {c}, 1;\nand.b32 %small, %small, 15;\nsub.s32 %small, %small, 8;\nand.b32 %odd, {c}, 1;\n"
+        body="and.b32 %base, {b}, 31;\n"
+        "shr.u32 %small, {c}, 1;\nand.b32 %small, %small, 15;\nsub.s32 %small, %small, 8;\n"
+        "and.b32 %odd, {c}, 1;\n"
         "setp.ne.u32 %is_odd, %odd, 0;\nor.b32 %even, {c}, 4;\n"
         "selp.b32 %small, %small, %even, %is_odd;\n{op} {d}, {a}, %base, %small;",
         registers=".reg .b32 %base, %small, %odd, %even;\n    .reg .pred %is_odd;",

@@ -136,10 +136,6 @@ def between_floats() -> Iterator[Instruction]:
 def halves() -> Iterator[Instruction]:
     """cvt.{f16,bf16}{x2}.f32 with .relu and .satfinite."""
     for form, mode, relu, finite in product((F16, BF16), ("rn", "rz"), ("", ".relu"), ("", ".satfinite")):
-        if not relu and not finite:
-            single = None
-        else:
-            single = f"cvt.{mode}{relu}{finite}.{form.name}.f32"
 
         def convert(a: int, form: Format = form, mode: str = mode, relu: str = relu, finite: str = finite) -> int:
             result = exact.convert(form, F32, a, mode)
@@ -151,8 +147,10 @@ def halves() -> Iterator[Instruction]:
 
         name = "f16" if form is F16 else "bf16"
         modifiers = f"Rounding::{mode}, {flag(relu)}, {flag(finite)}"
-        if single:
-            yield Instruction(single, name, ("f32",), convert, f"cvt_half<{name}, {modifiers}>(a)")
+        if relu or finite:  # the plain ones are in the matrix
+            yield Instruction(
+                f"cvt.{mode}{relu}{finite}.{name}.f32", name, ("f32",), convert, f"cvt_half<{name}, {modifiers}>(a)"
+            )
         yield Instruction(
             f"cvt.{mode}{relu}{finite}.{name}x2.f32",
             name + "x2",
@@ -220,7 +218,7 @@ def mini_encode(name: str, source: Format, relu: bool) -> Callable[[int], int]:
 
 
 def mini_decode(name: str, relu: bool) -> Callable[[int], int]:
-    exponent_bits, mantissa_bits, largest, nan = MINI[name]
+    exponent_bits, mantissa_bits, largest, _ = MINI[name]
     bias = (1 << (exponent_bits - 1)) - 1
 
     def decode(code: int) -> int:

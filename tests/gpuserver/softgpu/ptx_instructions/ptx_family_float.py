@@ -137,16 +137,14 @@ def extrema() -> Iterator[Instruction]:
             if kind in ("f16", "bf16"):
                 pair = kind + "x2"
                 yield Instruction(opcode + "x2", pair, (pair, pair), packed(reference, 16), lane)
-            elif kind == "f32":
-                # Three operands: as two instructions, the sign of .xorsign.abs being that of all three.
-                if not xor:
-                    yield Instruction(
-                        opcode,
-                        "f32",
-                        ("f32",) * 3,
-                        lambda a, b, c, two=reference: two(two(a, b), c),
-                        f"{name}<{flag(ftz)}, {flag(nan)}, {flag(xor)}>(a, b, c)",
-                    )
+            elif kind == "f32" and not xor:  # three operands have no .xorsign.abs
+                yield Instruction(
+                    opcode,
+                    "f32",
+                    ("f32",) * 3,
+                    lambda a, b, c, two=reference: two(two(a, b), c),
+                    f"{name}<{flag(ftz)}, {flag(nan)}, {flag(xor)}>(a, b, c)",
+                )
 
 
 def signs() -> Iterator[Instruction]:

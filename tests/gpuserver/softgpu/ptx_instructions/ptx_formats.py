@@ -192,7 +192,7 @@ def sqrt(form: Format, a: int, mode: str = "rn") -> int:
 
 
 def convert(to: Format, source: Format, bits: int, mode: str = "rn") -> int:
-    """Float to float. A NaN becomes canonical; on the way to f64, f32's keeps its bits and a half's is f32's canonical."""
+    """Float to float. A NaN becomes canonical; on the way to f64, f32's keeps its bits a half's is canonical f32."""
     x = source.decode(bits)
     sign = to.sign_bit if x.negative else 0
     if x.nan:
