@@ -20,6 +20,7 @@ from http.client import HTTPException
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
+from xml.parsers.expat import ExpatError
 
 import pyVmomi  # noqa: F401  (loads the type tables before vim is used)
 import tenacity
@@ -164,7 +165,7 @@ def _repeatable(error: BaseException, read_only: bool) -> bool:
         return False
     if isinstance(error, _NotSent):
         return True
-    return read_only and isinstance(error, (ConnectionError, TimeoutError, HTTPException))
+    return read_only and isinstance(error, (ConnectionError, TimeoutError, HTTPException, ExpatError))
 
 
 class Session:
