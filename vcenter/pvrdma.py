@@ -26,8 +26,7 @@ VMKNIC_OPTION = "Net.PVRDMAVmknic"
 RULESET = "pvrdma"
 
 
-# -- the host
-# -------------------------------------------------------------------------------------------------------------
+# -- the host --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -173,8 +172,7 @@ def apply_host_pvrdma(session: Session, plan: HostPvrdmaPlan, progress: Progress
     progress(ProgressEvent("PVRDMA", plan.object_name, 100))
 
 
-# -- virtual machines
-# -----------------------------------------------------------------------------------------------------
+# -- virtual machines ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

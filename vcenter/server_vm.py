@@ -112,8 +112,7 @@ def _finish(session: Session, plan: ServerPlan, vm: Any, progress: Progress) -> 
         vm_power.power_on(session, vm, name, progress)
 
 
-# -- making the machine
-# ---------------------------------------------------------------------------------------------------
+# -- making the machine ----------------------------------------------------------------------------
 
 
 def _make(session: Session, plan: ServerPlan, progress: Progress) -> Any:
@@ -172,8 +171,7 @@ def _import(session: Session, plan: ServerPlan, source: OvaFile, progress: Progr
     return import_ova(session, read_ova(source.path, check=False), target, progress)
 
 
-# -- removing it
-# ----------------------------------------------------------------------------------------------------------
+# -- removing it -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ class Session:
         """The managed object of a type and id, bound to this session; nothing is asked of vCenter."""
         return kind(moid, self.stub)
 
-    # -- the Automation SDK ---------------------------------------------------------------------------------------
+    # -- the Automation SDK ------------------------------------------------------------------------
 
     def rest(self, what: str, call: Callable[[VsphereClient], Result], object_name: str = "") -> Result:
         """Runs `call(client)` on the Automation SDK's client, logging in (again) as needed; its errors become ours.
@@ -293,7 +293,7 @@ class Session:
         with self._rest_lock:
             self._rest = None
 
-    # -- end ------------------------------------------------------------------------------------------------------
+    # -- end ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Logs out of both sides; failures to do so are of no consequence (sessions expire)."""

@@ -119,8 +119,7 @@ class Hardware:
         return version
 
 
-# -- devices
-# --------------------------------------------------------------------------------------------------------------
+# -- devices ---------------------------------------------------------------------------------------
 
 
 def gpu_device(gpu: GpuDevice, key: int) -> Any:
@@ -221,8 +220,7 @@ def _gpu_name(gpu: GpuDevice) -> str:
     return f"any {gpu.vendor_id:04x}:{gpu.device_id:04x}" + (f" labelled {gpu.label}" if gpu.label else "")
 
 
-# -- the difference
-# -------------------------------------------------------------------------------------------------------
+# -- the difference --------------------------------------------------------------------------------
 
 
 @dataclass
@@ -376,8 +374,7 @@ def network_name(card: Any) -> str:
     return str(getattr(port, "portgroupKey", "") or getattr(card.backing, "deviceName", "") or "nowhere")
 
 
-# -- advice
-# ---------------------------------------------------------------------------------------------------------------
+# -- advice ----------------------------------------------------------------------------------------
 
 
 def advised_memory_mib(framebuffers_mib: Iterable[int], override_mib: int = 0) -> int:

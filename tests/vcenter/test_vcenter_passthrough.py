@@ -100,8 +100,7 @@ def test_an_old_vcenter_gets_no_label_and_no_apply_now() -> None:
         assert plan_passthrough(session, load(session), AT_ONCE).apply_now is False
 
 
-# -- refused
-# --------------------------------------------------------------------------------------------------------------
+# -- refused ---------------------------------------------------------------------------------------
 
 
 def test_unknown_host_and_device(session: Session) -> None:
@@ -168,8 +167,7 @@ def test_running_machines_without_drs_block_the_reboot() -> None:
         assert _in_maintenance(session) == []
 
 
-# -- never half-way
-# -------------------------------------------------------------------------------------------------------
+# -- never half-way --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
