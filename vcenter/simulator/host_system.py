@@ -5,7 +5,7 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from .api import vim
+from .api import vim, vmodl
 from .cards import BOARD, pci_device
 from .host_firewall_system import HostFirewallSystem
 from .host_graphics_manager import HostGraphicsManager
@@ -112,9 +112,9 @@ class HostSystem(ManagedEntity):
         return self.connected and not self.in_maintenance and not self.values["_entering_maintenance"]
 
     def demand_connected(self) -> None:
-        """Raises vim.fault.HostNotConnected."""
+        """Raises vmodl.fault.HostNotConnected."""
         if not self.connected:
-            raise vim.fault.HostNotConnected(
+            raise vmodl.fault.HostNotConnected(
                 msg=f"Unable to communicate with the remote host {self.name}, since it is disconnected."
             )
 
