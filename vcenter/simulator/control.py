@@ -150,7 +150,7 @@ class Control:
 
     # What the dispatcher and the tasks ask:
 
-    def before_method(self, call: Call, managed: Managed, method: str) -> None:
+    def before_method(self, call: "Call | None", managed: Managed, method: str) -> None:
         """Runs before the handler: counts, waits, fails."""
         delay = self.latencies.get(method, self.latencies.get("*", 0.0))
         if delay > 0:

@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from .api import support
+from .api import MethodFault, support
 from .control import AnswerLost
+from .http_nfc_lease import Upload, lease_with
 from .managed_object import Call
 from .soap_dispatch import answer, request_version
 from .world import World
@@ -47,6 +48,7 @@ class Service:
                 Route("/sdk/", self._soap, methods=["POST"]),
                 Route("/sdk/vimServiceVersions.xml", self._versions),
                 Route("/sdk/vimService.wsdl", self._versions),
+                Route("/nfc/{key}/{name}", self._upload, methods=["PUT", "POST"]),
                 Route("/", lambda request: PlainTextResponse("gpuferry: a simulated vCenter\n")),
                 *(routes or ()),
             ],
@@ -87,6 +89,24 @@ class Service:
             response.headers["set-cookie"] = cookie
         return response
 
+    async def _upload(self, request: Request) -> Response:
+        lease = lease_with(self.world, request.path_params["key"])
+        name = request.path_params["name"]
+        if lease is None or name not in lease.expected:
+            return PlainTextResponse("there is no such upload\n", status_code=404)
+        upload = Upload()
+        async for chunk in request.stream():
+            upload.add(chunk)
+        try:
+            with self.world.lock:
+                self.world.control.before_method(None, lease, "PUT")
+                lease.receive(name, upload.size, upload.digest)
+        except AnswerLost:
+            return _Cut()
+        except (KeyError, MethodFault):
+            return PlainTextResponse("the lease has ended\n", status_code=500)
+        return Response(status_code=201)
+
     def _versions(self, request: Request) -> Response:
         known = support.GetServiceVersions("vim25")
         at = known.index(self.world.version_name)
@@ -115,10 +135,11 @@ class Server:
     """A service running on a port, in a thread of its own."""
 
     def __init__(self, app: Any, host: str, port: int, certificate_file: Path, key_file: Path) -> None:
-        self._socket = socket.create_server((host, port), backlog=512)
-        # Accepted connections inherit this; asyncio would set it only on sockets made with IPPROTO_TCP by name, and without
-        # it every answer's body waits 40 ms for the client's delayed acknowledgement of its headers.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # asyncio switches Nagle's algorithm off only for sockets that say they are TCP.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((host, port))
+        self._socket.listen(512)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             app,
@@ -149,6 +170,7 @@ class Server:
     def stop(self) -> None:
         """Closes all connections and frees the port."""
         self._server.should_exit = True
+        self._server.force_exit = True
         self._thread.join(timeout=10)
         self._socket.close()
 
