@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import endpoint_of
 from pyVmomi import vim
+from simulated_vcenter import endpoint_of
 
 from vcenter import errors
 from vcenter.collector import Row

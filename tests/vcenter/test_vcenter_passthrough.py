@@ -1,8 +1,8 @@
 """Passthrough on and off against the simulated vCenter: at once, through a reboot, refused, and never half-way."""
 
 import pytest
-from conftest import endpoint_of
 from pyVmomi import vim
+from simulated_vcenter import endpoint_of
 
 from vcenter import errors, host_power
 from vcenter.inventory import GpuState

@@ -6,8 +6,8 @@ import pickle
 from pathlib import Path
 
 import pytest
-from conftest import endpoint_of
 from pyVmomi import vim
+from simulated_vcenter import endpoint_of
 
 from vcenter import errors, privileges, versions
 from vcenter.certificate import Trust, fetch_thumbprint, normal_thumbprint, shown
