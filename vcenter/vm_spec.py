@@ -275,7 +275,7 @@ def difference(name: str, wanted: Hardware, config: Any) -> tuple[Any | None, tu
         spec.annotation = wanted.annotation
     options = option_changes(wanted.options, config.extraConfig or ())
     for key, (before, after) in options.items():
-        change(f"option {key}", _short(before), _short(after))
+        change(f"option {key}", shown_option(key, before), shown_option(key, after))
     if options:
         spec.extraConfig = [vim.option.OptionValue(key=key, value=after or "") for key, (_, after) in options.items()]
     edit = _Edit()
@@ -287,9 +287,11 @@ def difference(name: str, wanted: Hardware, config: Any) -> tuple[Any | None, tu
     return (spec, tuple(changes)) if changes else (None, ())
 
 
-def _short(value: str | None) -> str | None:
-    """A guestinfo value is long and may hold a token: only its size is shown."""
-    return f"({len(value)} bytes)" if value is not None and len(value) > 60 else value
+def shown_option(key: str, value: str | None) -> str | None:
+    """An option's value for people: guestinfo may hold a token, so only its size is shown."""
+    if value is None or (len(value) <= 60 and not (key.startswith("guestinfo.") and not key.endswith(".encoding"))):
+        return value
+    return f"({len(value)} bytes)"
 
 
 def option_changes(wanted: Mapping[str, str], present: Iterable[Any]) -> dict[str, tuple[str | None, str | None]]:
