@@ -208,7 +208,7 @@ def plan_removal(session: Session, inventory: Inventory, name: str, *, delete: b
         if gpu is not None:
             changes.append(Change(vm.name, "GPU", getattr(gpu, "address", "") or "dynamic", ""))
     if delete:
-        changes.append(Change(vm.name, "virtual machine with its disks", "there", ""))
+        changes.append(Change(vm.name, "virtual machine", "with its disks", ""))
     steps = (["power off"] if vm.running else []) + ["delete" if delete else "remove its GPUs"]
     return RemovalPlan(vm.name, tuple(changes), tuple(steps) if changes else (), vm=vm.id, delete=delete)
 

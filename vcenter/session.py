@@ -30,6 +30,7 @@ from pyVmomi.SoapAdapter import SoapStubAdapter, StubAdapterBase
 from vcenter import versions
 from vcenter.certificate import Trust, pinned_connection, requests_session
 from vcenter.errors import (
+    CertificateChanged,
     CertificateUntrusted,
     MissingPrivilege,
     NameTaken,
@@ -272,7 +273,8 @@ class Session:
         except sdk.Error as failed:
             raise TaskFailed(f"{what} failed.", object_name=name, **_said(failed)) from None
         except SSLError as bad:
-            raise CertificateUntrusted(f"{what} failed: {bad}.", object_name=name) from None
+            kind = CertificateChanged if self.endpoint.trust.thumbprint else CertificateUntrusted
+            raise kind(f"{what} failed: {bad}.", object_name=name) from None
         except RequestException as lost:
             raise Unreachable(f"{what} failed: {lost}.", object_name=name) from None
 

@@ -61,6 +61,7 @@ def test_through_a_reboot(session: Session, vcenter: Simulation) -> None:
     assert [event.step for event in events if event.percent == 100] == [
         "maintenance",
         "reboot",
+        "come back",
         "leave maintenance",
         "passthrough",
     ]
