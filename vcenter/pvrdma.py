@@ -112,7 +112,7 @@ def plan_host_pvrdma(
     state = host_state(session, owner, switch)
     if enable:
         if state.problems:
-            raise PvrdmaUnsupported(f"{'; '.join(state.problems).capitalize()}.", object_name=owner.name)
+            raise PvrdmaUnsupported(f"PVRDMA cannot run: {'; '.join(state.problems)}.", object_name=owner.name)
         vmknic = vmknic or state.vmknic or _choose_vmknic(owner, switch)
         if vmknic not in [adapter.device for adapter in owner.vmkernel_adapters]:
             raise PvrdmaUnsupported(

@@ -159,12 +159,14 @@ def _deploy(session: Session, plan: ServerPlan, _source: LibraryItem, progress: 
 
 
 def _import(session: Session, plan: ServerPlan, source: OvaFile, progress: Progress) -> Any:
+    distributed = plan.hardware is not None and plan.hardware.adapters[0].port.distributed
+    kind = vim.dvs.DistributedVirtualPortgroup if distributed else vim.Network
     target = ImportTarget(
         pool=session.object(vim.ResourcePool, plan.pool),
         host=session.object(vim.HostSystem, plan.host),
         folder=session.object(vim.Folder, plan.folder),
         datastore=session.object(vim.Datastore, plan.datastore),
-        network=session.object(vim.Network, plan.network_id),
+        network=session.object(kind, plan.network_id),
         name=plan.object_name,
         annotation=BUILDING,
     )
