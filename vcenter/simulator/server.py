@@ -28,6 +28,7 @@ from .world import World
 _COOKIE = re.compile(r'vmware_soap_session="?([^";,\s]+)"?')
 _GZIP_ABOVE = 16_384
 _THREADS = 400
+_ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def session_of(world: World, token: str | None) -> Any:
@@ -42,6 +43,8 @@ class Service:
 
     def __init__(self, world: World, routes: list[BaseRoute] | None = None) -> None:
         self.world = world
+        self._automation: Any = None
+        self._automation_lock = threading.Lock()
         self.app = Starlette(
             routes=[
                 Route("/sdk", self._soap, methods=["POST"]),
@@ -49,10 +52,43 @@ class Service:
                 Route("/sdk/vimServiceVersions.xml", self._versions),
                 Route("/sdk/vimService.wsdl", self._versions),
                 Route("/nfc/{key}/{name}", self._upload, methods=["PUT", "POST"]),
+                Route("/cls/data/{key}/{name}", self._library_upload, methods=["PUT", "POST"]),
+                Route("/api", self._json_rpc, methods=["POST"]),
+                Route("/api/{path:path}", self._rest, methods=_ANY),
+                Route("/rest/{path:path}", self._old_rest, methods=_ANY),
                 Route("/", lambda request: PlainTextResponse("gpuferry: a simulated vCenter\n")),
                 *(routes or ()),
             ],
         )
+
+    async def _http(self) -> Any:
+        """The Automation half, whose SDK takes a moment to import: made when it is first asked for."""
+        if self._automation is None:
+
+            def make() -> None:
+                with self._automation_lock:
+                    if self._automation is None:
+                        from .automation_http import AutomationHttp
+
+                        self._automation = AutomationHttp(self.world)
+
+            await anyio.to_thread.run_sync(make)
+        return self._automation
+
+    async def _json_rpc(self, request: Request) -> Response:
+        http = await self._http()
+        answer: Response = await http.json_rpc(request)
+        return answer
+
+    async def _rest(self, request: Request) -> Response:
+        http = await self._http()
+        answer: Response = await http.rest(request)
+        return answer
+
+    async def _old_rest(self, request: Request) -> Response:
+        http = await self._http()
+        answer: Response = await http.old_rest(request)
+        return answer
 
     async def _soap(self, request: Request) -> Response:
         body = await request.body()
@@ -74,7 +110,7 @@ class Service:
         try:
             status, content = answer(call, body)
         except AnswerLost:
-            return _Cut()
+            return Cut()
         headers = {}
         if len(content) > _GZIP_ABOVE and "gzip" in request.headers.get("accept-encoding", ""):
             content = gzip.compress(content, compresslevel=1)
@@ -99,13 +135,33 @@ class Service:
             upload.add(chunk)
         try:
             with self.world.lock:
-                self.world.control.before_method(None, lease, "PUT")
+                self.world.control.before_method("PUT", lease.moid, name)
                 lease.receive(name, upload.size, upload.digest)
         except AnswerLost:
-            return _Cut()
+            return Cut()
         except (KeyError, MethodFault):
             return PlainTextResponse("the lease has ended\n", status_code=500)
         return Response(status_code=201)
+
+    async def _library_upload(self, request: Request) -> Response:
+        uploads, library = self.world.library_uploads, self.world.library
+        name = request.path_params["name"]
+        announced = uploads.expecting(request.path_params["key"], name) if uploads is not None else None
+        if announced is None:
+            return PlainTextResponse("there is no such upload\n", status_code=404)
+        path = library.new_file()
+        with path.open("wb") as target:
+            async for chunk in request.stream():
+                target.write(chunk)
+        try:
+            with self.world.lock:
+                self.world.control.before_method("PUT", name)
+                uploads.received(announced, path)
+        except AnswerLost:
+            return Cut()
+        except MethodFault:
+            return PlainTextResponse("the upload failed\n", status_code=500)
+        return Response(status_code=200)
 
     def _versions(self, request: Request) -> Response:
         known = support.GetServiceVersions("vim25")
@@ -124,7 +180,7 @@ class Service:
         return Response(text, media_type="text/xml")
 
 
-class _Cut(Response):
+class Cut(Response):
     """No answer at all: the connection is closed."""
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:

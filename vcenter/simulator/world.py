@@ -65,6 +65,9 @@ class World:
         self.control: Control
         self.guests: Guests = PaperGuests()
         self.thumbprint_sha1 = ""
+        self.public_url = ""
+        self.library: Any = None
+        self.library_uploads: Any = None
         self.clock = Clock(self.lock)
 
     def new_id(self, kind: str) -> str:

@@ -97,7 +97,7 @@ def test_a_host_that_is_away_refuses(inventory):
 def test_functions_of_a_card_change_together_or_not_at_all(inventory):
     system = inventory.hosts[2].configManager.pciPassthruSystem
     before = states(system)
-    with pytest.raises(vim.fault.HostConfigFault, match="0000:3b:00.1"):
+    with pytest.raises(vim.fault.HostConfigFault, match=r"0000:3b:00\.1"):
         system.UpdatePassthruConfig([config("0000:3b:00.0", False)])
     assert states(system) == before
     system.UpdatePassthruConfig([config("0000:3b:00.0", False), config("0000:3b:00.1", False)])
@@ -152,7 +152,7 @@ def test_a_card_in_use_is_not_taken_away_and_blocks_maintenance(inventory):
     assert canceled.info.cancelled
     assert not host.runtime.inMaintenanceMode
     waiting = host.EnterMaintenanceMode(0)
-    timer = threading.Timer(0.05, lambda: machine.PowerOff())
+    timer = threading.Timer(0.05, machine.PowerOff)
     timer.start()
     WaitForTask(waiting)
     assert host.runtime.inMaintenanceMode
