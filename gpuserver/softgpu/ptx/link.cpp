@@ -33,7 +33,8 @@ class Linker {
         body_variables();
         for (LinkedFunction& f : linked_.functions) {
             int line = f.function->line;
-            for (std::string_view name : f.function->symbols) f.symbols.push_back(resolve(f.module, name, line));
+            for (std::string_view name : f.function->symbols)
+                f.symbols.push_back(name.empty() ? Symbol{} : resolve(f.module, name, line));
         }
         for (size_t v = 0; v < linked_.variables.size(); ++v) {
             linked_.relocations.emplace_back();
