@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from appliance import books
 from appliance.ledger import Ledger, RequestRefusedError
+from appliance.live import UpgradeOrder
 from appliance.pool import Gpu, Server
 from appliance.settings import read_settings
 from appliance.state import models
@@ -173,7 +174,13 @@ def _distance_changed(ledger: Ledger, subject: str) -> None:
     ledger.near[subject] = {row["server_id"]: books.distance_class(row["round_trip_us"], row["rdma"]) for row in rows}
 
 
+def _upgrade_wanted(ledger: Ledger, subject: str) -> None:
+    server, _, version = subject.partition(" ")
+    ledger.say(UpgradeOrder(server, version))
+
+
 APPLY = {
+    "upgrade": _upgrade_wanted,
     "client": _client_changed,
     "group": _group_changed,
     "lease": _lease_changed,

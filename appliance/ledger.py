@@ -28,6 +28,7 @@ from appliance.books import Books
 from appliance.ids import new_id
 from appliance.live import (
     ClientNews,
+    DrainChanged,
     Effect,
     LiveLease,
     LiveSlice,
@@ -80,6 +81,8 @@ class Ledger:
         self.wanted: dict[str, ServerState] = {}
         self.drain_by: dict[str, float] = {}
         self.members: dict[str, Member] = {}
+        self.client_facts: dict[str, tuple[tuple[str, ...] | None, float]] = {}
+        """What clients last said of themselves, and when that was written."""
         self.near: dict[str, dict[str, int]] = {}
         self.by_host: dict[str, list[str]] = {}
         self.leases: dict[str, LiveLease] = {}
@@ -510,12 +513,14 @@ class Ledger:
 
     def server_lost(self, server: str, reason: str) -> None:
         """A server is silent: its leases end; it is offered again only after it has reported what it still holds."""
+        held = sorted(self.by_server.get(server, ()))
+        if held or (server in self.pool.servers and self.pool.servers[server].open):
+            self._books.event("server.lost", server, reason)
         self.close(server)
-        for id_ in sorted(self.by_server.get(server, ())):
+        for id_ in held:
             self.end(self.leases[id_], reason, confirmed=server)
         for key in [key for key in self.leaving if key[0] == server]:
             self._free(self.leaving.pop(key))
-        self._books.event("server.lost", server, reason)
         self.check_drained(server)
 
     # Servers
@@ -561,6 +566,7 @@ class Ledger:
             self.drain_by[server] = deadline or self.clock() + self.settings.drain_deadline_s
         if before is not state:
             self._books.event(f"server.{state}", server, f"{server} is {state}")
+            self.say(DrainChanged(server))
             for id_ in sorted(self.by_server.get(server, ())) if state is ServerState.DRAINING else ():
                 left = max(0.0, self.drain_by[server] - self.clock())
                 self.say(ClientNews("notice", self.leases[id_], f"server {server} is being drained", left))

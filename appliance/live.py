@@ -1,6 +1,6 @@
 """Leases as the deciding process keeps them in memory, and what is to be said once they are written.
 
-An effect (`PrepareOrder`, `ReleaseOrder`, `ClientNews`, `ReportWanted`) is made while deciding and sent only after the
+An effect (`PrepareOrder`, `ClientNews`, …) is made while deciding and sent only after the
 transaction it belongs to has been committed.
 """
 
@@ -101,4 +101,17 @@ class ReportWanted:
     server: str
 
 
-Effect = PrepareOrder | ReleaseOrder | ClientNews | ReportWanted
+@dataclass(frozen=True, slots=True)
+class DrainChanged:
+    """The daemon is to know whether it is being taken out of service."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeOrder:
+    server: str
+    version: str
+
+
+Effect = PrepareOrder | ReleaseOrder | ClientNews | ReportWanted | DrainChanged | UpgradeOrder

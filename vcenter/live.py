@@ -34,12 +34,19 @@ _log = structlog.get_logger(__name__)
 class LiveInventory:
     """Follows one vCenter in a thread of its own. Start it, or use it as a context manager.
 
-    `on_change` is called in that thread with the ids of the objects that changed, after every consistent update.
+    `on_change` is called in that thread with the ids of the objects that changed, after every consistent update. A
+    silent vCenter is asked again after `wait_seconds`.
     """
 
-    def __init__(self, session: Session, on_change: Callable[[frozenset[str]], None] | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        on_change: Callable[[frozenset[str]], None] | None = None,
+        wait_seconds: int = _WAIT_SECONDS,
+    ) -> None:
         self._session = session
         self._on_change = on_change
+        self._wait_seconds = wait_seconds
         self._rows: dict[str, Row] = {}
         self._inventory: Inventory | None = None
         self._changed = threading.Condition()
@@ -50,8 +57,7 @@ class LiveInventory:
         self.restarts = 0
         self.last_error: VcenterError | None = None
 
-    # -- for everybody
-    # ----------------------------------------------------------------------------------------------------
+    # -- for everybody -----------------------------------------------------------------------------
 
     def start(self, timeout: float = 300.0) -> Self:
         """Starts following and waits for the first whole inventory. Raises the error that keeps it from coming, or
@@ -97,7 +103,7 @@ class LiveInventory:
             with contextlib.suppress(Exception):
                 collector.CancelWaitForUpdates()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout=_WAIT_SECONDS + 10)
+            self._thread.join(timeout=self._wait_seconds + 10)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -107,8 +113,7 @@ class LiveInventory:
     ) -> None:
         self.stop()
 
-    # -- the follower
-    # -----------------------------------------------------------------------------------------------------
+    # -- the follower ------------------------------------------------------------------------------
 
     def _follow(self) -> None:
         pause = _FIRST_PAUSE
@@ -142,7 +147,7 @@ class LiveInventory:
             version = ""
             touched: set[str] = set()
             while not self._stop.is_set():
-                options = vmodl.query.PropertyCollector.WaitOptions(maxWaitSeconds=_WAIT_SECONDS)
+                options = vmodl.query.PropertyCollector.WaitOptions(maxWaitSeconds=self._wait_seconds)
                 update = collector.WaitForUpdatesEx(version, options)
                 if update is None:
                     continue

@@ -198,7 +198,11 @@ def hardware_of(
     request: ServerRequest, gpus: tuple[Gpu, ...], adapters: tuple[Adapter, ...], *, first: bool
 ) -> Hardware:
     """The hardware that a request means with these GPUs. cloud-init data is part of it until the first boot only."""
-    options = {ROLE_KEY: ROLE_SERVER, **mmio.options(_framebuffers(request, list(gpus)), request.mmio_gb)}
+    try:
+        window = mmio.options(_framebuffers(request, list(gpus)), request.mmio_gb)
+    except ValueError as bad:
+        raise InvalidRequest(f"{bad}.", object_name=request.name) from None
+    options = {ROLE_KEY: ROLE_SERVER, **window}
     if first and request.cloud_init is not None:
         options |= request.cloud_init.options()
     counted = {gpu.name: sum(other.name == gpu.name for other in gpus) for gpu in gpus}
@@ -271,7 +275,7 @@ def _as_changes(request: ServerRequest, placed: Placement, hardware: Hardware) -
         kind = f"PVRDMA ({adapter.protocol})" if adapter.pvrdma else "VMXNET3"
         changes.append(Change(name, "adapter", "", f"{kind} on {adapter.port.name}"))
     for key, value in sorted(hardware.options.items()):
-        changes.append(Change(name, f"option {key}", "", value if len(value) <= 60 else f"({len(value)} bytes)"))
+        changes.append(Change(name, f"option {key}", "", vm_spec.shown_option(key, value) or ""))
     return tuple(changes)
 
 

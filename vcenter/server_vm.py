@@ -112,8 +112,7 @@ def _finish(session: Session, plan: ServerPlan, vm: Any, progress: Progress) -> 
         vm_power.power_on(session, vm, name, progress)
 
 
-# -- making the machine
-# ---------------------------------------------------------------------------------------------------
+# -- making the machine ----------------------------------------------------------------------------
 
 
 def _make(session: Session, plan: ServerPlan, progress: Progress) -> Any:
@@ -160,20 +159,21 @@ def _deploy(session: Session, plan: ServerPlan, _source: LibraryItem, progress: 
 
 
 def _import(session: Session, plan: ServerPlan, source: OvaFile, progress: Progress) -> Any:
+    distributed = plan.hardware is not None and plan.hardware.adapters[0].port.distributed
+    kind = vim.dvs.DistributedVirtualPortgroup if distributed else vim.Network
     target = ImportTarget(
         pool=session.object(vim.ResourcePool, plan.pool),
         host=session.object(vim.HostSystem, plan.host),
         folder=session.object(vim.Folder, plan.folder),
         datastore=session.object(vim.Datastore, plan.datastore),
-        network=session.object(vim.Network, plan.network_id),
+        network=session.object(kind, plan.network_id),
         name=plan.object_name,
         annotation=BUILDING,
     )
     return import_ova(session, read_ova(source.path, check=False), target, progress)
 
 
-# -- removing it
-# ----------------------------------------------------------------------------------------------------------
+# -- removing it -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def plan_removal(session: Session, inventory: Inventory, name: str, *, delete: b
         if gpu is not None:
             changes.append(Change(vm.name, "GPU", getattr(gpu, "address", "") or "dynamic", ""))
     if delete:
-        changes.append(Change(vm.name, "virtual machine with its disks", "there", ""))
+        changes.append(Change(vm.name, "virtual machine", "with its disks", ""))
     steps = (["power off"] if vm.running else []) + ["delete" if delete else "remove its GPUs"]
     return RemovalPlan(vm.name, tuple(changes), tuple(steps) if changes else (), vm=vm.id, delete=delete)
 

@@ -10,7 +10,7 @@ from typing import Any
 from pyVmomi import vim
 
 from vcenter.collector import read
-from vcenter.errors import GuestSilent, VcenterError
+from vcenter.errors import DeviceInUse, GuestSilent, TaskFailed, VcenterError
 from vcenter.session import Session
 from vcenter.tasks import Progress, ProgressEvent, silent, wait_for_task, watch
 
@@ -30,8 +30,28 @@ def power_on(session: Session, vm: Any, name: str, progress: Progress = silent, 
         if is_on(session, vm):
             return False
         task = vm.PowerOnVM_Task(None)
-    wait_for_task(session, task, "Powering on", name, timeout=timeout, progress=progress, step="power on")
+    try:
+        wait_for_task(session, task, "Powering on", name, timeout=timeout, progress=progress, step="power on")
+    except TaskFailed as failed:
+        raise _start_error(failed) from None
     return True
+
+
+def _start_error(failed: TaskFailed) -> VcenterError:
+    """A more exact error for a failed power-on. ESXi has one fault for all device troubles (GenericVmConfigFault) and
+    tells them apart in its (English) messages only, so what cannot be told stays TaskFailed.
+    """
+    said = failed.fault_message.lower()
+    if "in use" in said:
+        return DeviceInUse(
+            failed.what, object_name=failed.object_name, fault=failed.fault, fault_message=failed.fault_message
+        )
+    if "devicepoweron" in said.replace(" ", ""):
+        failed.remedy = (
+            "See the card's state with `gpuferry vcenter gpus`. If it is ready, the 64-bit MMIO window may be too "
+            "small (give a larger --mmio-gb), or the host's firmware lacks Above 4G Decoding."
+        )
+    return failed
 
 
 def power_off(

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from simulated_vcenter import endpoint_of
 
-from vcenter.certificate import Trust
-from vcenter.session import Endpoint, Session
+from vcenter.session import Session
 from vcenter.simulator import Simulation, start
 
 
@@ -14,10 +14,6 @@ def vcenter() -> Iterator[Simulation]:
     """The simulator's own data centre: three hosts, six GPUs, one template, two clients."""
     with start(pace=0.005) as simulation:
         yield simulation
-
-
-def endpoint_of(simulation: Simulation, user: str = "") -> Endpoint:
-    return Endpoint(simulation.host, user or simulation.user, simulation.port, Trust(thumbprint=simulation.thumbprint))
 
 
 @pytest.fixture

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import endpoint_of
 from pyVmomi import vim
+from simulated_vcenter import endpoint_of
 
 from vcenter import errors
+from vcenter.collector import Row
 from vcenter.inventory import GpuState, Inventory
 from vcenter.live import LiveInventory
 from vcenter.passthrough import apply_passthrough, plan_passthrough
-from vcenter.reading import load, passthrough_group
+from vcenter.reading import inventory_of, load, passthrough_group
 from vcenter.session import Session
 from vcenter.simulator import Simulation, start
-from vcenter.tasks import wait_for_task
 
 
 def test_every_gpu_with_host_state_and_next_step(session: Session) -> None:
@@ -124,16 +124,14 @@ def test_pages_give_the_same_inventory(session: Session, vcenter: Simulation) ->
     assert vcenter.control.count("ContinueRetrievePropertiesEx") >= 4
 
 
-def test_what_may_not_be_read_is_named(vcenter: Simulation) -> None:
-    vcenter.control.restrict("viewer@vsphere.local", "pw", ["System.View", "System.Anonymous"])
-    with Session(endpoint_of(vcenter, "viewer@vsphere.local"), "pw") as session:
-        inventory = load(session)
-    assert inventory.unreadable
-    assert {fault for _, _, fault in inventory.unreadable} <= {"vim.fault.NoPermission"}
+def test_what_may_not_be_read_is_named(session: Session) -> None:
+    row = Row(session.object(vim.HostSystem, "host-1"), {"name": "h"}, {"hardware.pciDevice": "vim.fault.NoPermission"})
+    inventory = inventory_of("vc", "8.0.3.0", [row])
+    assert inventory.unreadable == (("host-1", "hardware.pciDevice", "vim.fault.NoPermission"),)
+    assert inventory.host("h").gpus == ()
 
 
-# -- live
-# -----------------------------------------------------------------------------------------------------------------
+# -- live ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -150,12 +148,9 @@ def test_live_equals_loaded(live: LiveInventory, session: Session) -> None:
     assert live.snapshot() == load(session)
 
 
-def test_live_follows_passthrough_and_power(live: LiveInventory, session: Session) -> None:
+def test_live_follows_passthrough(live: LiveInventory, session: Session) -> None:
     apply_passthrough(session, plan_passthrough(session, live.snapshot(), "esx-02.example.test"))
     live.wait_until(lambda seen: _ready(seen, "esx-02.example.test") == [True, True])
-    vm = session.object(vim.VirtualMachine, live.snapshot().vm("client-01").id)
-    wait_for_task(session, vm.PowerOffVM_Task(), "off", "client-01")
-    live.wait_until(lambda seen: not seen.vm("client-01").running)
     assert live.snapshot() == load(session)
     assert live.restarts == 0
 
@@ -172,7 +167,7 @@ def test_live_keeps_what_it_had_while_vcenter_is_away(vcenter: Simulation) -> No
     seen = threading.Event()
     with (
         Session(endpoint_of(vcenter), vcenter.password) as session,
-        LiveInventory(session, lambda _: seen.set()) as live,
+        LiveInventory(session, lambda _: seen.set(), wait_seconds=1) as live,
     ):
         assert seen.wait(30)
         before = live.snapshot()
@@ -189,8 +184,7 @@ def test_live_cannot_start_without_rights(vcenter: Simulation) -> None:
             LiveInventory(session).start()
 
 
-# -- pure
-# -----------------------------------------------------------------------------------------------------------------
+# -- pure ------------------------------------------------------------------------------------------
 
 
 def _info(address: str, dependent: str) -> Any:

@@ -1,8 +1,8 @@
 """Passthrough on and off against the simulated vCenter: at once, through a reboot, refused, and never half-way."""
 
 import pytest
-from conftest import endpoint_of
 from pyVmomi import vim
+from simulated_vcenter import endpoint_of
 
 from vcenter import errors, host_power
 from vcenter.inventory import GpuState
@@ -61,6 +61,7 @@ def test_through_a_reboot(session: Session, vcenter: Simulation) -> None:
     assert [event.step for event in events if event.percent == 100] == [
         "maintenance",
         "reboot",
+        "come back",
         "leave maintenance",
         "passthrough",
     ]
@@ -100,8 +101,7 @@ def test_an_old_vcenter_gets_no_label_and_no_apply_now() -> None:
         assert plan_passthrough(session, load(session), AT_ONCE).apply_now is False
 
 
-# -- refused
-# --------------------------------------------------------------------------------------------------------------
+# -- refused ---------------------------------------------------------------------------------------
 
 
 def test_unknown_host_and_device(session: Session) -> None:
@@ -168,8 +168,7 @@ def test_running_machines_without_drs_block_the_reboot() -> None:
         assert _in_maintenance(session) == []
 
 
-# -- never half-way
-# -------------------------------------------------------------------------------------------------------
+# -- never half-way --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

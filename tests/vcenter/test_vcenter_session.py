@@ -6,11 +6,12 @@ import pickle
 from pathlib import Path
 
 import pytest
-from conftest import endpoint_of
 from pyVmomi import vim
+from simulated_vcenter import endpoint_of
 
 from vcenter import errors, privileges, versions
 from vcenter.certificate import Trust, fetch_thumbprint, normal_thumbprint, shown
+from vcenter.collector import read
 from vcenter.passthrough import apply_passthrough, plan_passthrough
 from vcenter.reading import load
 from vcenter.session import Endpoint, Session
@@ -101,10 +102,13 @@ def test_the_session_logs_in_again_after_expiry_and_the_call_is_made_once(
     assert len(load(session).hosts) == 3
     assert vcenter.control.count("Login") == 2
     assert vcenter.control.expire_sessions() == 1
-    plan = plan_passthrough(session, load(session), "esx-02.example.test")
+    host = session.object(vim.HostSystem, load(session).host("esx-02.example.test").id)
+    system = read(session, host, "configManager.pciPassthruSystem")["configManager.pciPassthruSystem"]
     vcenter.control.expire_sessions()
-    apply_passthrough(session, plan)
-    assert vcenter.control.count("UpdatePassthruConfig") == 2  # refused once for want of a session, then done
+    system.UpdatePassthruConfig([vim.host.PciPassthruConfig(id="0000:3b:00.0", passthruEnabled=True)])
+    assert session.calls["UpdatePassthruConfig"] == 2  # refused for want of a session, then done
+    assert vcenter.control.count("Login") == 4
+    assert [gpu.active for gpu in load(session).host("esx-02.example.test").gpus] == [True, False]
 
 
 def test_expiry_with_a_changed_password(session: Session, vcenter: Simulation) -> None:

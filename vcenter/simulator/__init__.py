@@ -73,6 +73,7 @@ def start(
     directory = Path(tempfile.mkdtemp(prefix="gpuferry-vcenter-"))
     try:
         certificate = make_certificate(directory, ["localhost", "127.0.0.1", host])
+        world.thumbprint_sha1 = certificate.sha1
         service = Service(world)
         server = Server(service.app, host, port, certificate.certificate_file, certificate.key_file)
         server.start()

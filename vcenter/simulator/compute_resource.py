@@ -84,6 +84,10 @@ class ComputeResource(ManagedEntity):
         """Whether DRS may move a running virtual machine away by itself."""
         return False
 
+    def places_machines(self) -> bool:
+        """Whether DRS chooses the host of a machine that starts."""
+        return False
+
 
 class ClusterComputeResource(ComputeResource):
     """A cluster."""
@@ -142,6 +146,20 @@ class ClusterComputeResource(ComputeResource):
             if override.key._moId == machine.moid:
                 return override.enabled is not False and override.behavior == "fullyAutomated"
         return bool(config.drsConfig.defaultVmBehavior == "fullyAutomated")
+
+    def places_machines(self) -> bool:
+        """Whether DRS is on."""
+        return bool(self.values["configurationEx"].drsConfig.enabled)
+
+    def forget_machine(self, machine: Any) -> None:
+        """Drops the overrides of a machine that is gone."""
+        config = self.values["configurationEx"]
+        kept = {
+            name: [each for each in getattr(config, name) if each.key._moId != machine.moid]
+            for name in ("dasVmConfig", "drsVmConfig")
+        }
+        if any(len(kept[name]) != len(getattr(config, name)) for name in kept):
+            self.set("configurationEx", vary(config, **kept))
 
     @method
     def ReconfigureComputeResource_Task(self, call: Call, spec: Any, modify: bool) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .api import MethodFault, vim, vmodl
-from .managed_object import Call, Managed
+from .managed_object import Managed
 
 if TYPE_CHECKING:
     from .world import World
@@ -150,35 +150,34 @@ class Control:
 
     # What the dispatcher and the tasks ask:
 
-    def before_method(self, call: Call, managed: Managed, method: str) -> None:
-        """Runs before the handler: counts, waits, fails."""
+    def before_method(self, method: str, *names: str) -> None:
+        """Runs before the handler, which acts on what ``names`` name: counts, waits, fails."""
         delay = self.latencies.get(method, self.latencies.get("*", 0.0))
         if delay > 0:
             time.sleep(delay)
         with self._world.lock:
             self.calls[method] = self.calls.get(method, 0) + 1
             if self.recording:
-                self.seen.append(Seen(method, managed.moid))
-            self._strike(method, None, managed, "before")
+                self.seen.append(Seen(method, names[0]))
+            self._strike(method, None, names, "before")
 
-    def after_method(self, call: Call, managed: Managed, method: str) -> None:
+    def after_method(self, method: str, *names: str) -> None:
         """Runs after the handler: may lose the answer."""
         with self._world.lock:
-            self._strike(method, None, managed, "after")
+            self._strike(method, None, names, "after")
 
-    def at_step(self, method: str, step: str, managed: Managed) -> None:
+    def at_step(self, method: str, step: str, *names: str) -> None:
         """Runs before each step of a task."""
         if self.recording:
-            self.seen.append(Seen(method, managed.moid, step))
-        self._strike(method, step, managed, "before")
+            self.seen.append(Seen(method, names[0], step))
+        self._strike(method, step, names, "before")
 
-    def _strike(self, method: str, step: str | None, managed: Managed, when: str) -> None:
-        names = (managed.moid, str(managed.values.get("name", managed.moid)))
+    def _strike(self, method: str, step: str | None, names: tuple[str, ...], when: str) -> None:
         for planned in self.failures:
             if (planned.lose or "before") != when or not planned.matches(method, step, names):
                 continue
             if planned.lose is not None:
-                raise AnswerLost(f"{method} on {managed.moid}")
+                raise AnswerLost(f"{method} on {names[0]}")
             fault = planned.fault
             if fault is None:
                 where = f" at step {step}" if step else ""

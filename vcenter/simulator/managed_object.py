@@ -92,6 +92,12 @@ class Managed:
     def __repr__(self) -> str:
         return f"<{self.kind._wsdlName} {self.moid}>"
 
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """Its id and, if it has one, its name: what a test may call it."""
+        name = self.values.get("name")
+        return (self.moid, name) if isinstance(name, str) else (self.moid,)
+
     def get(self, name: str) -> Any:
         """A property's value, None or an empty array when it is unset.
 

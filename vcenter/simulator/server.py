@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from .api import support
+from .api import MethodFault, support
 from .control import AnswerLost
+from .http_nfc_lease import Upload, lease_with
 from .managed_object import Call
 from .soap_dispatch import answer, request_version
 from .world import World
@@ -27,6 +28,7 @@ from .world import World
 _COOKIE = re.compile(r'vmware_soap_session="?([^";,\s]+)"?')
 _GZIP_ABOVE = 16_384
 _THREADS = 400
+_ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def session_of(world: World, token: str | None) -> Any:
@@ -41,16 +43,52 @@ class Service:
 
     def __init__(self, world: World, routes: list[BaseRoute] | None = None) -> None:
         self.world = world
+        self._automation: Any = None
+        self._automation_lock = threading.Lock()
         self.app = Starlette(
             routes=[
                 Route("/sdk", self._soap, methods=["POST"]),
                 Route("/sdk/", self._soap, methods=["POST"]),
                 Route("/sdk/vimServiceVersions.xml", self._versions),
                 Route("/sdk/vimService.wsdl", self._versions),
+                Route("/nfc/{key}/{name}", self._upload, methods=["PUT", "POST"]),
+                Route("/cls/data/{key}/{name}", self._library_upload, methods=["PUT", "POST"]),
+                Route("/api", self._json_rpc, methods=["POST"]),
+                Route("/api/{path:path}", self._rest, methods=_ANY),
+                Route("/rest/{path:path}", self._old_rest, methods=_ANY),
                 Route("/", lambda request: PlainTextResponse("gpuferry: a simulated vCenter\n")),
                 *(routes or ()),
             ],
         )
+
+    async def _http(self) -> Any:
+        """The Automation half, whose SDK takes a moment to import: made when it is first asked for."""
+        if self._automation is None:
+
+            def make() -> None:
+                with self._automation_lock:
+                    if self._automation is None:
+                        from .automation_http import AutomationHttp
+
+                        self._automation = AutomationHttp(self.world)
+
+            await anyio.to_thread.run_sync(make)
+        return self._automation
+
+    async def _json_rpc(self, request: Request) -> Response:
+        http = await self._http()
+        answer: Response = await http.json_rpc(request)
+        return answer
+
+    async def _rest(self, request: Request) -> Response:
+        http = await self._http()
+        answer: Response = await http.rest(request)
+        return answer
+
+    async def _old_rest(self, request: Request) -> Response:
+        http = await self._http()
+        answer: Response = await http.old_rest(request)
+        return answer
 
     async def _soap(self, request: Request) -> Response:
         body = await request.body()
@@ -72,7 +110,7 @@ class Service:
         try:
             status, content = answer(call, body)
         except AnswerLost:
-            return _Cut()
+            return Cut()
         headers = {}
         if len(content) > _GZIP_ABOVE and "gzip" in request.headers.get("accept-encoding", ""):
             content = gzip.compress(content, compresslevel=1)
@@ -86,6 +124,44 @@ class Service:
             cookie = f'vmware_soap_session="{call.new_session.token}"; Path=/; HttpOnly; Secure;'
             response.headers["set-cookie"] = cookie
         return response
+
+    async def _upload(self, request: Request) -> Response:
+        lease = lease_with(self.world, request.path_params["key"])
+        name = request.path_params["name"]
+        if lease is None or name not in lease.expected:
+            return PlainTextResponse("there is no such upload\n", status_code=404)
+        upload = Upload()
+        async for chunk in request.stream():
+            upload.add(chunk)
+        try:
+            with self.world.lock:
+                self.world.control.before_method("PUT", lease.moid, name)
+                lease.receive(name, upload.size, upload.digest)
+        except AnswerLost:
+            return Cut()
+        except (KeyError, MethodFault):
+            return PlainTextResponse("the lease has ended\n", status_code=500)
+        return Response(status_code=201)
+
+    async def _library_upload(self, request: Request) -> Response:
+        uploads, library = self.world.library_uploads, self.world.library
+        name = request.path_params["name"]
+        announced = uploads.expecting(request.path_params["key"], name) if uploads is not None else None
+        if announced is None:
+            return PlainTextResponse("there is no such upload\n", status_code=404)
+        path = library.new_file()
+        with path.open("wb") as target:
+            async for chunk in request.stream():
+                target.write(chunk)
+        try:
+            with self.world.lock:
+                self.world.control.before_method("PUT", name)
+                uploads.received(announced, path)
+        except AnswerLost:
+            return Cut()
+        except MethodFault:
+            return PlainTextResponse("the upload failed\n", status_code=500)
+        return Response(status_code=200)
 
     def _versions(self, request: Request) -> Response:
         known = support.GetServiceVersions("vim25")
@@ -104,7 +180,7 @@ class Service:
         return Response(text, media_type="text/xml")
 
 
-class _Cut(Response):
+class Cut(Response):
     """No answer at all: the connection is closed."""
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
@@ -115,10 +191,11 @@ class Server:
     """A service running on a port, in a thread of its own."""
 
     def __init__(self, app: Any, host: str, port: int, certificate_file: Path, key_file: Path) -> None:
-        self._socket = socket.create_server((host, port), backlog=512)
-        # Accepted connections inherit this; asyncio would set it only on sockets made with IPPROTO_TCP by name, and without
-        # it every answer's body waits 40 ms for the client's delayed acknowledgement of its headers.
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # asyncio switches Nagle's algorithm off only for sockets that say they are TCP.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((host, port))
+        self._socket.listen(512)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         config = uvicorn.Config(
             app,
@@ -149,6 +226,7 @@ class Server:
     def stop(self) -> None:
         """Closes all connections and frees the port."""
         self._server.should_exit = True
+        self._server.force_exit = True
         self._thread.join(timeout=10)
         self._socket.close()
 

@@ -74,14 +74,14 @@ def _resolve(call: Call, element: Any, name: str) -> tuple[Managed, Any, dict[st
 def _invoke(call: Call, managed: Managed, info: Any, arguments: dict[str, Any]) -> Any:
     world = call.world
     name = info.wsdlName
-    world.control.before_method(call, managed, name)
+    world.control.before_method(name, *managed.known_as)
     with world.lock:
         _authorize(call, managed, info, arguments)
         handler = managed.handlers.get(name)
         if handler is None:
             raise vmodl.fault.NotSupported(msg=f"The simulated vCenter has no {managed.kind._wsdlName}.{name}")
         result = getattr(managed, handler)(call, **arguments)
-    world.control.after_method(call, managed, name)
+    world.control.after_method(name, *managed.known_as)
     return result
 
 

@@ -112,7 +112,7 @@ class Task(Managed):
         if operation is None:
             return
         try:
-            self.world.control.at_step(self.method_name, step.name, self.entity)
+            self.world.control.at_step(self.method_name, step.name, *self.entity.known_as)
         except MethodFault as fault:
             injected = fault
             self._resume(lambda: operation.throw(injected))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .api import version_named, vmodl
+from .guest import Guests, PaperGuests
 
 if TYPE_CHECKING:
     from .control import Control
@@ -62,6 +63,11 @@ class World:
         self._numbers: dict[str, Iterator[int]] = {}
         self._event_keys = itertools.count(1)
         self.control: Control
+        self.guests: Guests = PaperGuests()
+        self.thumbprint_sha1 = ""
+        self.public_url = ""
+        self.library: Any = None
+        self.library_uploads: Any = None
         self.clock = Clock(self.lock)
 
     def new_id(self, kind: str) -> str:
@@ -120,6 +126,11 @@ class World:
             found.add(managed)
         return found
 
+    def post(self, event: Any, user: str, entity: "Managed") -> None:
+        """Logs an event about an entity."""
+        manager: Any = self.objects["EventManager"]
+        manager.post(event, user, entity)
+
     def next_event_key(self) -> int:
         """The key of the next event: they count upwards over the life of the server."""
         return next(self._event_keys)
@@ -127,6 +138,7 @@ class World:
     def close(self) -> None:
         """Stops the clock; nothing that was due later happens any more."""
         self.clock.stop()
+        self.guests.close()
         with self.lock:
             self.changed.notify_all()
 

@@ -165,7 +165,7 @@ void Lowering::allocate(FunctionCode& code) {
         if (global_index[r] != UINT32_MAX) global_register[global_index[r]] = r;
     for (uint32_t b = 0; b < blocks.size(); ++b) {
         for (size_t w = 0; w < words; ++w) {
-            for (Word bits = in[b * words + w]; bits; bits &= bits - 1)
+            for (Word bits = in [b * words + w]; bits; bits &= bits - 1)
                 lives[global_register[w * 64 + static_cast<size_t>(__builtin_ctzll(bits))]].cover(2 * blocks[b].begin);
             for (Word bits = out[b * words + w]; bits; bits &= bits - 1)
                 lives[global_register[w * 64 + static_cast<size_t>(__builtin_ctzll(bits))]].cover(2 * blocks[b].end);

@@ -39,12 +39,24 @@ uint64_t pack(const Phase& p) {
 void mbarrier(Context& c, const Inst& i, uint32_t mask) {
     Pointers p;
     resolve<Window::generic, uint64_t>(c, i, mask, 8, true, p);
-    enum Kind : uint8_t { init, inval, arrive, arrive_drop, expect_tx, complete_tx, test_state, test_parity, arrive_tx };
+    enum Kind : uint8_t {
+        init,
+        inval,
+        arrive,
+        arrive_drop,
+        expect_tx,
+        complete_tx,
+        test_state,
+        test_parity,
+        arrive_tx
+    };
     for_lanes(mask, [&](uint32_t l) {
         auto* word = reinterpret_cast<uint64_t*>(p.at[l]);
         Phase phase = unpack(*word);
         const uint64_t before = *word;
-        const uint64_t operand = i.b == nothing ? 0 : i.kind == test_state ? in<uint64_t>(c, i.b)[l] : in<uint32_t>(c, i.b)[l];
+        const uint64_t operand = i.b == nothing         ? 0
+                                 : i.kind == test_state ? in<uint64_t>(c, i.b)[l]
+                                                        : in<uint32_t>(c, i.b)[l];
         switch (i.kind) {
             case init:
                 phase = {operand, operand, 0, false};

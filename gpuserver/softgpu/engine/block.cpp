@@ -118,7 +118,9 @@ Frame* Block::enter(uint32_t function, Frame* parent) {
     return frame;
 }
 
-void Block::leave(Frame* frame) { free_frames_[frame->function].push_back(frame); }
+void Block::leave(Frame* frame) {
+    free_frames_[frame->function].push_back(frame);
+}
 
 bool Block::advance(RangeCache& ranges) {
     context_.ranges = &ranges;
@@ -130,8 +132,7 @@ bool Block::advance(RangeCache& ranges) {
         if (warp.count && !warp.ready()) {
             // Waits at a barrier, or for lanes that wait at one.
             bool only_barrier = true;
-            for (uint32_t g = 0; g < warp.count; ++g)
-                only_barrier &= warp.groups[g].state == Group::State::at_barrier;
+            for (uint32_t g = 0; g < warp.count; ++g) only_barrier &= warp.groups[g].state == Group::State::at_barrier;
             if (only_barrier) continue;
         }
         context_.local = context_.local_begin + uint64_t{warp.index} * lanes * context_.local_stride;

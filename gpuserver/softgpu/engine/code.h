@@ -32,10 +32,10 @@ enum class Flow : uint8_t {
     call_indirect,  // address in a
     ret,
     exit,
-    barrier,        // a: number, b: thread count or nothing; `kind` says which
-    warp_barrier,   // a: membermask
-    collective,     // run the handler once all lanes of the membermask (extra[extra]) are here
-    sleep,          // run the handler, let other warps go
+    barrier,       // a: number, b: thread count or nothing; `kind` says which
+    warp_barrier,  // a: membermask
+    collective,    // run the handler once all lanes of the membermask (extra[extra]) are here
+    sleep,         // run the handler, let other warps go
 };
 
 enum class BarrierKind : uint8_t { sync, arrive, red_popc, red_and, red_or };
@@ -56,7 +56,7 @@ struct alignas(64) Inst {
 static_assert(sizeof(Inst) == 64);
 
 inline constexpr uint32_t reserved_shared_bytes = 1024;  // at the start of the window, as on devices of today
-inline constexpr uint32_t cluster_barrier = 16;           // behind the 16 barriers of a block
+inline constexpr uint32_t cluster_barrier = 16;          // behind the 16 barriers of a block
 
 struct Copy {
     uint32_t from = 0, to = 0, size = 0;
@@ -98,9 +98,9 @@ struct Code {
     std::vector<ConstantAddress> addresses;
     uint32_t static_shared_bytes = 0;
     uint32_t dynamic_shared_start = 0;  // in the shared window
-    uint32_t local_bytes = 0;      // per thread: deepest chain of calls
-    bool unbounded_stack = false;  // recursion or calls through pointers
-    uint32_t registers = 0;        // estimate, in 32-bit registers
+    uint32_t local_bytes = 0;           // per thread: deepest chain of calls
+    bool unbounded_stack = false;       // recursion or calls through pointers
+    uint32_t registers = 0;             // estimate, in 32-bit registers
 };
 
 }  // namespace softgpu

@@ -44,7 +44,8 @@ std::string read_string(Context& c, const Inst& i, uint32_t lane, uint64_t addre
 // Reads printf's arguments from its buffer, each aligned to its size.
 class Arguments {
   public:
-    Arguments(Context& c, const Inst& i, uint32_t lane, uint64_t address) : c_(c), i_(i), lane_(lane), address_(address) {}
+    Arguments(Context& c, const Inst& i, uint32_t lane, uint64_t address)
+        : c_(c), i_(i), lane_(lane), address_(address) {}
     template <typename T>
     T next() {
         address_ = (address_ + sizeof(T) - 1) / sizeof(T) * sizeof(T);
@@ -89,7 +90,9 @@ std::string format(Context& c, const Inst& i, uint32_t lane, const std::string& 
         }
         std::string piece = "%";
         size_t next = k + 1;
-        auto is = [&](std::string_view set) { return next < text.size() && set.find(text[next]) != std::string_view::npos; };
+        auto is = [&](std::string_view set) {
+            return next < text.size() && set.find(text[next]) != std::string_view::npos;
+        };
         while (is("-+ #0")) piece += text[next++];
         auto number = [&] {
             if (is("*")) {

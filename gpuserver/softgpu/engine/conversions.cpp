@@ -40,8 +40,9 @@ T integral(T a) {
 }
 
 template <typename To, Rounding R, bool Ftz, bool Sat, typename From>
-constexpr Handler conversion = &map1<Lane<&convert<To, R, Ftz, Sat, From>, typename Held<To>::type, typename Held<From>::type>,
-                                     typename Held<To>::type, typename Held<From>::type, false>;
+constexpr Handler conversion =
+    &map1<Lane<&convert<To, R, Ftz, Sat, From>, typename Held<To>::type, typename Held<From>::type>,
+          typename Held<To>::type, typename Held<From>::type, false>;
 
 template <bool Ftz, bool Sat, typename To, typename From>
 Handler by_rounding(RoundingMode r) {
@@ -92,13 +93,17 @@ template <typename From>
 Handler integer_to_float(const Shape& s) {
     switch (s.type) {
         case Type::f16:
-            return s.sat ? by_rounding<false, true, ar::f16, From>(s.rounding) : by_rounding<false, false, ar::f16, From>(s.rounding);
+            return s.sat ? by_rounding<false, true, ar::f16, From>(s.rounding)
+                         : by_rounding<false, false, ar::f16, From>(s.rounding);
         case Type::bf16:
-            return s.sat ? by_rounding<false, true, ar::bf16, From>(s.rounding) : by_rounding<false, false, ar::bf16, From>(s.rounding);
+            return s.sat ? by_rounding<false, true, ar::bf16, From>(s.rounding)
+                         : by_rounding<false, false, ar::bf16, From>(s.rounding);
         case Type::f32:
-            return s.sat ? by_rounding<false, true, float, From>(s.rounding) : by_rounding<false, false, float, From>(s.rounding);
+            return s.sat ? by_rounding<false, true, float, From>(s.rounding)
+                         : by_rounding<false, false, float, From>(s.rounding);
         case Type::f64:
-            return s.sat ? by_rounding<false, true, double, From>(s.rounding) : by_rounding<false, false, double, From>(s.rounding);
+            return s.sat ? by_rounding<false, true, double, From>(s.rounding)
+                         : by_rounding<false, false, double, From>(s.rounding);
         default:
             return nullptr;
     }
@@ -155,7 +160,8 @@ Handler find_integral(const Shape& s) {
 
 template <typename To, typename From>
 Handler float_to_float(const Shape& s) {
-    if (s.ftz) return s.sat ? by_rounding<true, true, To, From>(s.rounding) : by_rounding<true, false, To, From>(s.rounding);
+    if (s.ftz)
+        return s.sat ? by_rounding<true, true, To, From>(s.rounding) : by_rounding<true, false, To, From>(s.rounding);
     return s.sat ? by_rounding<false, true, To, From>(s.rounding) : by_rounding<false, false, To, From>(s.rounding);
 }
 
@@ -211,7 +217,9 @@ template <Rounding R, bool Satfinite>
 uint16_t encode_scale_halves(ar::bf16x2 a) {
     return static_cast<uint16_t>(ar::encode_ue8m0_pair<R, Satfinite>(a));
 }
-ar::bf16x2 decode_scale(uint16_t a) { return ar::decode_ue8m0_pair(a); }
+ar::bf16x2 decode_scale(uint16_t a) {
+    return ar::decode_ue8m0_pair(a);
+}
 
 template <auto F, typename D, typename A>
 constexpr Handler one = &map1<Lane<F, D, A>, D, A, false>;
@@ -220,7 +228,8 @@ constexpr Handler two = &map2<Lane<F, D, A, B>, D, A, B, false>;
 
 template <Rounding R>
 Handler find_tf32(const Shape& s) {
-    if (s.relu) return s.satfinite ? one<&tf32<R, true, true>, uint32_t, float> : one<&tf32<R, true, false>, uint32_t, float>;
+    if (s.relu)
+        return s.satfinite ? one<&tf32<R, true, true>, uint32_t, float> : one<&tf32<R, true, false>, uint32_t, float>;
     return s.satfinite ? one<&tf32<R, false, true>, uint32_t, float> : one<&tf32<R, false, false>, uint32_t, float>;
 }
 
@@ -233,14 +242,20 @@ Handler find_half(const Shape& s) {
 template <typename P, Rounding R>
 Handler find_half_pair(const Shape& s) {
     if (s.relu)
-        return s.satfinite ? two<&half_pair<P, R, true, true>, P, float, float> : two<&half_pair<P, R, true, false>, P, float, float>;
-    return s.satfinite ? two<&half_pair<P, R, false, true>, P, float, float> : two<&half_pair<P, R, false, false>, P, float, float>;
+        return s.satfinite ? two<&half_pair<P, R, true, true>, P, float, float>
+                           : two<&half_pair<P, R, true, false>, P, float, float>;
+    return s.satfinite ? two<&half_pair<P, R, false, true>, P, float, float>
+                       : two<&half_pair<P, R, false, false>, P, float, float>;
 }
 
 template <typename Format>
 Handler find_mini(const Shape& s) {
-    if (s.from == Type::f32) return s.relu ? two<&encode<Format, true>, uint16_t, float, float> : two<&encode<Format, false>, uint16_t, float, float>;
-    if (s.from == Type::f16x2) return s.relu ? one<&encode_halves<Format, true>, uint16_t, ar::f16x2> : one<&encode_halves<Format, false>, uint16_t, ar::f16x2>;
+    if (s.from == Type::f32)
+        return s.relu ? two<&encode<Format, true>, uint16_t, float, float>
+                      : two<&encode<Format, false>, uint16_t, float, float>;
+    if (s.from == Type::f16x2)
+        return s.relu ? one<&encode_halves<Format, true>, uint16_t, ar::f16x2>
+                      : one<&encode_halves<Format, false>, uint16_t, ar::f16x2>;
     return nullptr;
 }
 template <typename Format>
@@ -251,9 +266,11 @@ Handler find_unmini(const Shape& s) {
 template <Rounding R>
 Handler find_scale(const Shape& s) {
     if (s.from == Type::f32)
-        return s.satfinite ? two<&encode_scale<R, true>, uint16_t, float, float> : two<&encode_scale<R, false>, uint16_t, float, float>;
+        return s.satfinite ? two<&encode_scale<R, true>, uint16_t, float, float>
+                           : two<&encode_scale<R, false>, uint16_t, float, float>;
     if (s.from == Type::bf16x2)
-        return s.satfinite ? one<&encode_scale_halves<R, true>, uint16_t, ar::bf16x2> : one<&encode_scale_halves<R, false>, uint16_t, ar::bf16x2>;
+        return s.satfinite ? one<&encode_scale_halves<R, true>, uint16_t, ar::bf16x2>
+                           : one<&encode_scale_halves<R, false>, uint16_t, ar::bf16x2>;
     return nullptr;
 }
 
@@ -262,7 +279,8 @@ uint32_t packed(int32_t a, int32_t b, uint32_t c) {
     return ar::cvt_pack<Width, Signed>(a, b, c);
 }
 template <unsigned Width, bool Signed>
-constexpr Handler packing = &map3<Lane<&packed<Width, Signed>, uint32_t, int32_t, int32_t, uint32_t>, uint32_t, int32_t, int32_t, uint32_t, false>;
+constexpr Handler packing = &map3<Lane<&packed<Width, Signed>, uint32_t, int32_t, int32_t, uint32_t>, uint32_t, int32_t,
+                                  int32_t, uint32_t, false>;
 
 Handler find_pack_conversion(const Shape& s) {
     switch (s.width) {

@@ -15,11 +15,13 @@ const HandlerTable& choose() {
     const char* asked = std::getenv("GPUFERRY_SOFTGPU_ISA");
     const std::string_view isa = asked ? asked : "";
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
-                      __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt") && isa != "baseline";
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+                      __builtin_cpu_supports("popcnt") && isa != "baseline";
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vpopcntdq") && isa != "avx2";
+                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vpopcntdq") &&
+                        isa != "avx2";
     if (avx512) return avx512_handlers;
     if (avx2) return avx2_handlers;
 #endif
@@ -33,7 +35,9 @@ const HandlerTable& table() {
 
 }  // namespace
 
-Handler find_elementwise(const Shape& shape) { return table().elementwise(shape); }
+Handler find_elementwise(const Shape& shape) {
+    return table().elementwise(shape);
+}
 
 Handler find_access(const Access& access) {
     if (Handler h = table().access(access)) return h;

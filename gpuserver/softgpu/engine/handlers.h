@@ -52,7 +52,18 @@ void shuffle(Context& c, const Inst& i, uint32_t mask);
 // kind: 0 all, 1 any, 2 uni, 3 ballot; +4: the predicate a is negated.
 void vote(Context& c, const Inst& i, uint32_t mask);
 Handler find_match(bool all, uint32_t bytes);
-enum class Reduction : uint8_t { add_u32, min_u32, max_u32, min_s32, max_s32, and_b32, or_b32, xor_b32, min_f32, max_f32 };
+enum class Reduction : uint8_t {
+    add_u32,
+    min_u32,
+    max_u32,
+    min_s32,
+    max_s32,
+    and_b32,
+    or_b32,
+    xor_b32,
+    min_f32,
+    max_f32
+};
 // kind: Reduction; imm: 1 .abs, 2 .NaN
 void reduce(Context& c, const Inst& i, uint32_t mask);
 void active_mask(Context& c, const Inst& i, uint32_t mask);

@@ -13,7 +13,8 @@
 
 // The standard headers are read before: their inline functions must stay common to all processors.
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vpopcntdq,avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt,prefer-vector-width=512")
+#pragma GCC target( \
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vpopcntdq,avx2,fma,f16c,bmi,bmi2,popcnt,lzcnt,prefer-vector-width=512")
 
 #define SOFTGPU_TABLE avx512_handlers
 #include "engine/elementwise.inc"

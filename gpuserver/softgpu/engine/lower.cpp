@@ -63,9 +63,9 @@ uint32_t Lowering::function_index(uint32_t linked) {
 void Lowering::fail(const std::string& what) const {
     const std::string& source = linked_.modules[lf_->module]->source_name;
     const int line = current_ ? current_->line : f_->line;
-    throw CompileError(CompileError::Reason::invalid_ptx, source, line,
-                       source + ":" + std::to_string(line) + ": " + (current_ ? describe(*current_) + ": " : "") +
-                           what);
+    throw CompileError(
+        CompileError::Reason::invalid_ptx, source, line,
+        source + ":" + std::to_string(line) + ": " + (current_ ? describe(*current_) + ": " : "") + what);
 }
 
 std::string Lowering::describe(const Instruction& i) const {
@@ -307,8 +307,7 @@ int32_t Lowering::resized(int32_t slot, uint32_t from, uint32_t to, bool sign) {
 // The bits of a literal as an operand of `type`.
 uint64_t Lowering::literal(const Operand& o, Type type) const {
     if (o.kind == Operand::Kind::integer) {
-        if (type == Type::f32 || type == Type::tf32)
-            return std::bit_cast<uint32_t>(static_cast<float>(o.value));
+        if (type == Type::f32 || type == Type::tf32) return std::bit_cast<uint32_t>(static_cast<float>(o.value));
         if (type == Type::f64) return std::bit_cast<uint64_t>(static_cast<double>(o.value));
         return static_cast<uint64_t>(o.value);
     }
@@ -400,8 +399,7 @@ int32_t Lowering::read_address(const Operand& o, uint32_t bytes) {
             if (bytes != 8) fail("this address has 64 bits");
             return address_constant(bytes, symbol, o.value);
         default:
-            fail("'" + std::string(o.kind == Operand::Kind::symbol ? f_->symbols[o.index] : "?") +
-                 "' has no address");
+            fail("'" + std::string(o.kind == Operand::Kind::symbol ? f_->symbols[o.index] : "?") + "' has no address");
     }
 }
 
@@ -428,8 +426,7 @@ int32_t Lowering::write(const Operand& o, Type type) {
     if (o.kind != Operand::Kind::reg) fail("the destination must be a register");
     const auto slot = static_cast<int32_t>(o.index);
     const uint32_t bytes = lane_bytes(type);
-    if (width(slot) != bytes)
-        fail("the destination must be a register of " + std::to_string(bytes * 8) + " bits");
+    if (width(slot) != bytes) fail("the destination must be a register of " + std::to_string(bytes * 8) + " bits");
     return slot;
 }
 

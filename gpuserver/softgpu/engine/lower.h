@@ -21,8 +21,8 @@ namespace softgpu {
 struct Emitted {
     Inst inst;
     uint8_t extra_count = 0;
-    uint32_t extra_defs = 0;   // bit k: extra operand k is written, else read
-    bool apart = false;      // results may not share a slot with operands
+    uint32_t extra_defs = 0;  // bit k: extra operand k is written, else read
+    bool apart = false;       // results may not share a slot with operands
 };
 
 // The modifiers of an instruction.

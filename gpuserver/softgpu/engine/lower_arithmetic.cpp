@@ -38,7 +38,9 @@ ptx::Type wider(ptx::Type type) {
     }
 }
 
-ptx::Type half_of(ptx::Type pair) { return pair == ptx::Type::f16x2 ? ptx::Type::f16 : ptx::Type::bf16; }
+ptx::Type half_of(ptx::Type pair) {
+    return pair == ptx::Type::f16x2 ? ptx::Type::f16 : ptx::Type::bf16;
+}
 
 }  // namespace
 
@@ -175,18 +177,23 @@ void Lowering::elementwise(const Instruction& i, const Modifiers& m) {
     using T = Type;
     Shape s = shape_of(i, m);
     if (s.type == T::none) fail("a type is missing");
-    if (m.types().size() == 2 && m.types()[0] == T::f32 && (i.opcode == Opcode::add || i.opcode == Opcode::sub || i.opcode == Opcode::fma)) {
+    if (m.types().size() == 2 && m.types()[0] == T::f32 &&
+        (i.opcode == Opcode::add || i.opcode == Opcode::sub || i.opcode == Opcode::fma)) {
         mixed_precision(i, m);
         return;
     }
     const Opcode op = i.opcode;
     if (s.type == T::pred) {
         const bool unary = op == Opcode::not_;
-        if (!unary && op != Opcode::and_ && op != Opcode::or_ && op != Opcode::xor_) fail("no such form of the instruction");
+        if (!unary && op != Opcode::and_ && op != Opcode::or_ && op != Opcode::xor_)
+            fail("no such form of the instruction");
         const int32_t a = plain_predicate(operand(1));
         const int32_t b = unary ? nothing : plain_predicate(operand(2));
         emit(predicate_logic, write_predicate(operand(0)), a, b).inst.kind =
-            static_cast<uint8_t>(unary ? 3 : op == Opcode::and_ ? 0 : op == Opcode::or_ ? 1 : 2);
+            static_cast<uint8_t>(unary                ? 3
+                                 : op == Opcode::and_ ? 0
+                                 : op == Opcode::or_  ? 1
+                                                      : 2);
         return;
     }
     T to = s.type, first = s.type, second = s.type, third = s.type;
@@ -218,8 +225,8 @@ void Lowering::elementwise(const Instruction& i, const Modifiers& m) {
             s.variant = m.has(".shiftamt");
             break;
         case Opcode::testp: {
-            static constexpr std::string_view classes[] = {".finite", ".infinite",     ".number",
-                                                           ".notanumber", ".normal", ".subnormal"};
+            static constexpr std::string_view classes[] = {".finite",     ".infinite", ".number",
+                                                           ".notanumber", ".normal",   ".subnormal"};
             sources = 1;
             to = T::pred;
             for (uint8_t k = 0; k < 6; ++k)
@@ -299,8 +306,9 @@ void Lowering::elementwise(const Instruction& i, const Modifiers& m) {
             test.compare = Compare::ne;
             const int32_t p = operand(0).second >= 0 ? operand(0).second : temporary(0);
             const int32_t q = operand_count() > 5 ? plain_predicate(operand(5)) : constant_predicate(true);
-            emit(find_elementwise(test), p, d, constant(4, 0), q).inst.kind =
-                static_cast<uint8_t>(m.has(".or") ? 2 : m.has(".xor") ? 3 : 1);
+            emit(find_elementwise(test), p, d, constant(4, 0), q).inst.kind = static_cast<uint8_t>(m.has(".or")    ? 2
+                                                                                                   : m.has(".xor") ? 3
+                                                                                                                   : 1);
         }
         return;
     }
@@ -340,7 +348,10 @@ void Lowering::carry_chain(const Instruction& i, const Modifiers& m) {
     const Type type = m.type();
     const bool mad = i.opcode == Opcode::mad || i.opcode == Opcode::madc;
     const bool reads = i.opcode == Opcode::addc || i.opcode == Opcode::subc || i.opcode == Opcode::madc;
-    const Opcode op = i.opcode == Opcode::addc ? Opcode::add : i.opcode == Opcode::subc ? Opcode::sub : i.opcode == Opcode::madc ? Opcode::mad : i.opcode;
+    const Opcode op = i.opcode == Opcode::addc   ? Opcode::add
+                      : i.opcode == Opcode::subc ? Opcode::sub
+                      : i.opcode == Opcode::madc ? Opcode::mad
+                                                 : i.opcode;
     Handler h = find_carry(op, type, m.has(".hi"));
     const int32_t a = read(operand(1), type), b = read(operand(2), type);
     const int32_t c = mad ? read(operand(3), type) : nothing;
@@ -567,7 +578,8 @@ void Lowering::integer_conversion(const Modifiers& m, Type to, Type from) {
     s.op = Opcode::cvt;
     if (bytes == 1) {
         // The low byte, extended to the whole register.
-        const int32_t low = width(source) == 2 || lane_bytes(from) == 2 ? source : resized(source, lane_bytes(from), 2, false);
+        const int32_t low =
+            width(source) == 2 || lane_bytes(from) == 2 ? source : resized(source, lane_bytes(from), 2, false);
         s.from = to == Type::s8 ? Type::s8 : Type::u8;
         s.type = unsigned_of(bits_of_width(target));
         emit(find_elementwise(s), d, low);
@@ -671,7 +683,8 @@ void Lowering::move(const Instruction& i, const Modifiers& m) {
         std::vector<int32_t> slots;
         for (const Operand& o : list) {
             const int32_t slot = write_any(o);
-            if (slot != nothing && width(slot) != (part == 1 ? 2 : part)) fail("a part of the vector has the wrong size");
+            if (slot != nothing && width(slot) != (part == 1 ? 2 : part))
+                fail("a part of the vector has the wrong size");
             slots.push_back(slot);
         }
         Emitted& e = emit(find_unpack(part, bytes), nothing, a);

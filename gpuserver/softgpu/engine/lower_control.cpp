@@ -192,7 +192,8 @@ void Lowering::barrier(const Instruction& i, const Modifiers& m) {
         kind = m.has(".popc") ? BarrierKind::red_popc : m.has(".and") ? BarrierKind::red_and : BarrierKind::red_or;
     size_t next = reduce ? 1 : 0;
     const Operand& first = operand(next++);
-    if (first.kind == Operand::Kind::integer && (first.value < 0 || first.value > 15)) fail("barriers are numbered 0 to 15");
+    if (first.kind == Operand::Kind::integer && (first.value < 0 || first.value > 15))
+        fail("barriers are numbered 0 to 15");
     const int32_t number = read(first, Type::u32);
     int32_t count = nothing;
     const size_t remaining = operand_count() - next;
@@ -229,7 +230,8 @@ void Lowering::collective(const Instruction& i, const Modifiers& m) {
     const int32_t second = !operands_.empty() && operand(0).second >= 0 ? operand(0).second : nothing;
     switch (i.opcode) {
         case Opcode::shfl: {
-            const int32_t a = read(operand(1), Type::b32), b = read(operand(2), Type::b32), c = read(operand(3), Type::b32);
+            const int32_t a = read(operand(1), Type::b32), b = read(operand(2), Type::b32),
+                          c = read(operand(3), Type::b32);
             const int32_t members = members_at(4);
             Emitted& e = emit(shuffle, write(operand(0), Type::b32), a, b, c);
             e.inst.kind = m.has(".up") ? 0 : m.has(".down") ? 1 : m.has(".bfly") ? 2 : 3;
@@ -243,7 +245,11 @@ void Lowering::collective(const Instruction& i, const Modifiers& m) {
             int32_t d = ballot ? write(operand(0), Type::b32) : write_predicate(operand(0));
             if (d == nothing) d = temporary(0);
             Emitted& e = emit(vote, d, p.slot);
-            e.inst.kind = static_cast<uint8_t>((ballot ? 3 : m.has(".all") ? 0 : m.has(".any") ? 1 : 2) | (p.negated ? 4 : 0));
+            e.inst.kind = static_cast<uint8_t>((ballot          ? 3
+                                                : m.has(".all") ? 0
+                                                : m.has(".any") ? 1
+                                                                : 2) |
+                                               (p.negated ? 4 : 0));
             finish(e, members, nothing);
             return;
         }

@@ -177,8 +177,8 @@ void Lowering::load_store(const Instruction& i, const Modifiers& m) {
 
 void Lowering::atomic(const Instruction& i, const Modifiers& m) {
     static constexpr std::pair<std::string_view, AtomicOp> names[] = {
-        {".add", AtomicOp::add}, {".inc", AtomicOp::inc},   {".dec", AtomicOp::dec}, {".min", AtomicOp::min},
-        {".max", AtomicOp::max}, {".and", AtomicOp::and_},  {".or", AtomicOp::or_},  {".xor", AtomicOp::xor_},
+        {".add", AtomicOp::add},   {".inc", AtomicOp::inc},  {".dec", AtomicOp::dec}, {".min", AtomicOp::min},
+        {".max", AtomicOp::max},   {".and", AtomicOp::and_}, {".or", AtomicOp::or_},  {".xor", AtomicOp::xor_},
         {".exch", AtomicOp::exch}, {".cas", AtomicOp::cas}};
     const bool reduction = i.opcode == Opcode::red;
     if (m.has(".async")) {
@@ -198,7 +198,8 @@ void Lowering::atomic(const Instruction& i, const Modifiers& m) {
     const uint32_t count = m.vector();
     Handler h = find_atomic(*op, type, at.window == Window::shared, at.bytes);
     if (!h) fail("no such form of the instruction");
-    if (m.has(".release") || m.has(".acq_rel") || m.has(".sc")) emit(fence).inst.kind = static_cast<uint8_t>(Ordering::release);
+    if (m.has(".release") || m.has(".acq_rel") || m.has(".sc"))
+        emit(fence).inst.kind = static_cast<uint8_t>(Ordering::release);
     auto one = [&](int32_t d, int32_t b, int32_t c, uint32_t index) {
         Emitted& e = emit(h, d, at.slot, b, c);
         e.inst.imm = at.offset + int64_t{index} * ptx::bytes_of(type);
@@ -229,7 +230,8 @@ void Lowering::atomic(const Instruction& i, const Modifiers& m) {
             }
         }
     }
-    if (m.has(".acquire") || m.has(".acq_rel") || m.has(".sc")) emit(fence).inst.kind = static_cast<uint8_t>(Ordering::acquire);
+    if (m.has(".acquire") || m.has(".acq_rel") || m.has(".sc"))
+        emit(fence).inst.kind = static_cast<uint8_t>(Ordering::acquire);
 }
 
 void Lowering::address_conversion(const Instruction& i, const Modifiers& m) {
@@ -349,7 +351,8 @@ void Lowering::async_copy(const Instruction& i, const Modifiers& m) {
             s.op = Opcode::selp;
             s.type = Type::b32;
             count = temporary(4);
-            emit(find_elementwise(s), count, constant(4, 0), constant(4, static_cast<uint64_t>(size.value)), static_cast<int32_t>(o.index));
+            emit(find_elementwise(s), count, constant(4, 0), constant(4, static_cast<uint64_t>(size.value)),
+                 static_cast<int32_t>(o.index));
         } else if (!(o.kind == Operand::Kind::reg && width(static_cast<int32_t>(o.index)) == 8)) {
             count = read(o, Type::u32);
         }

@@ -106,8 +106,7 @@ void compare_lanes(Context& c, const Inst& i, uint32_t mask) {
     const Raw<T>* a = in<Raw<T>>(c, i.a);
     const Raw<T>* b = in<Raw<T>>(c, i.b);
     uint32_t result = 0;
-    for (uint32_t l = 0; l < lanes; ++l)
-        result |= F::of(value_of<T>(a[l]), value_of<T>(b[l])) ? lane_bit[l] : 0U;
+    for (uint32_t l = 0; l < lanes; ++l) result |= F::of(value_of<T>(a[l]), value_of<T>(b[l])) ? lane_bit[l] : 0U;
     finish_compare(c, i, mask, result);
 }
 

@@ -36,7 +36,8 @@ bool accessible(Context& c, const Inst& i, uint64_t address, uint64_t size, bool
     const uint64_t end = address + size;
     if (end < address) return false;
     auto within = [&](const std::byte* begin, const std::byte* limit) {
-        return begin != limit && address >= reinterpret_cast<uint64_t>(begin) && end <= reinterpret_cast<uint64_t>(limit);
+        return begin != limit && address >= reinterpret_cast<uint64_t>(begin) &&
+               end <= reinterpret_cast<uint64_t>(limit);
     };
     if (within(c.shared, c.shared + c.shared_bytes)) return true;
     if (within(c.local_begin, c.local_end)) return true;

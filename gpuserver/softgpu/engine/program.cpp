@@ -40,7 +40,8 @@ void CompiledProgram::describe_variables() {
     for (const ptx::LinkedVariable& lv : linked_.variables) {
         VariableInfo info;
         info.name = lv.exported ? std::string(lv.variable->name) : std::string();
-        info.space = lv.variable->space == ptx::Space::constant ? VariableInfo::Space::constant : VariableInfo::Space::global;
+        info.space =
+            lv.variable->space == ptx::Space::constant ? VariableInfo::Space::constant : VariableInfo::Space::global;
         info.size = lv.variable->size;
         info.align = lv.variable->align;
         info.managed = lv.variable->managed;
@@ -115,13 +116,15 @@ void CompiledProgram::describe_kernels() {
         info.parameter_bytes = static_cast<uint32_t>(end);
         auto volume = [](const std::array<uint32_t, 3>& d) { return uint64_t{d[0]} * d[1] * d[2]; };
         if (function.required_threads[0]) {
-            info.required_block = {function.required_threads[0], function.required_threads[1], function.required_threads[2]};
+            info.required_block = {function.required_threads[0], function.required_threads[1],
+                                   function.required_threads[2]};
             info.max_threads = static_cast<uint32_t>(std::min<uint64_t>(1024, volume(function.required_threads)));
         } else if (function.max_threads[0]) {
             info.max_threads = static_cast<uint32_t>(std::min<uint64_t>(1024, volume(function.max_threads)));
         }
         if (function.required_cluster[0])
-            info.required_cluster = {function.required_cluster[0], function.required_cluster[1], function.required_cluster[2]};
+            info.required_cluster = {function.required_cluster[0], function.required_cluster[1],
+                                     function.required_cluster[2]};
         Reach reach(linked_);
         reach.visit(f);
         info.static_shared_bytes = static_cast<uint32_t>(reach.shared_bytes);
@@ -144,7 +147,9 @@ int64_t CompiledProgram::function_at(uint64_t address) const {
     return index < linked_.functions.size() ? static_cast<int64_t>(index) : -1;
 }
 
-void LoadedImage::Free::operator()(std::byte* p) const { ::operator delete[](p, std::align_val_t{64}); }
+void LoadedImage::Free::operator()(std::byte* p) const {
+    ::operator delete[](p, std::align_val_t{64});
+}
 
 const std::byte* LoadedImage::constants_end(size_t kernel) const {
     std::lock_guard lock(mutex_);

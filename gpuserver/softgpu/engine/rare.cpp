@@ -54,9 +54,15 @@ struct Pairs {
 };
 
 // --- 32-bit bit operations
-uint32_t bmsk_clamp(uint32_t a, uint32_t b) { return ar::bmsk<true>(a, b); }
-uint32_t bmsk_wrap(uint32_t a, uint32_t b) { return ar::bmsk<false>(a, b); }
-uint32_t fns(uint32_t a, uint32_t b, int32_t n) { return ar::fns(a, b, n); }
+uint32_t bmsk_clamp(uint32_t a, uint32_t b) {
+    return ar::bmsk<true>(a, b);
+}
+uint32_t bmsk_wrap(uint32_t a, uint32_t b) {
+    return ar::bmsk<false>(a, b);
+}
+uint32_t fns(uint32_t a, uint32_t b, int32_t n) {
+    return ar::fns(a, b, n);
+}
 template <ar::Permutation Mode>
 uint32_t prmt(uint32_t a, uint32_t b, uint32_t c) {
     return ar::prmt<Mode>(a, b, c);
@@ -147,8 +153,16 @@ struct Unaries {
     static T ex2(T a) { return ar::ex2_approx<Ftz>(a); }
     static T tanh(T a) { return ar::tanh_approx(a); }
 };
-double rcp_f64(double a) { return ar::rcp_approx_f64(a); }
-double rsqrt_f64(double a) { return ar::rsqrt_approx_f64(a); }
+double rcp_f64(double a) {
+    return ar::rcp_approx_f64(a);
+}
+double rsqrt_f64(double a) {
+    return ar::rsqrt_approx_f64(a);
+}
+// Without .ftz the f64 form is accurate (CUDA's rsqrt() is this one instruction, and has 1 ulp).
+double rsqrt_f64_accurate(double a) {
+    return ar::choose_nan(static_cast<double>(1 / __builtin_sqrtl(static_cast<long double>(a))), a);
+}
 template <typename T>
 T copysign(T a, T b) {
     return ar::copysign(a, b);
@@ -256,14 +270,18 @@ Handler find_half(const Shape& s) {
 #define CASE(name)      \
     case Compare::name: \
         return &compare_lanes<HalfCompare<ar::Comparison::name>, T>;
-                CASE(eq) CASE(ne) CASE(lt) CASE(le) CASE(gt) CASE(ge) CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu)
-                CASE(geu) CASE(num) CASE(nan)
+                CASE(eq)
+                CASE(ne) CASE(lt) CASE(le) CASE(gt) CASE(ge) CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu)
+                    CASE(num) CASE(nan)
 #undef CASE
             }
         }
     }
-    if (s.ftz) return s.sat ? find_float_op<T, Rounding::rn, true, true>(s.op) : find_float_op<T, Rounding::rn, true, false>(s.op);
-    return s.sat ? find_float_op<T, Rounding::rn, false, true>(s.op) : find_float_op<T, Rounding::rn, false, false>(s.op);
+    if (s.ftz)
+        return s.sat ? find_float_op<T, Rounding::rn, true, true>(s.op)
+                     : find_float_op<T, Rounding::rn, true, false>(s.op);
+    return s.sat ? find_float_op<T, Rounding::rn, false, true>(s.op)
+                 : find_float_op<T, Rounding::rn, false, false>(s.op);
 }
 
 Handler find_f32(const Shape& s) {
@@ -290,7 +308,7 @@ Handler find_f64(const Shape& s) {
             if (s.approx) return unary<&rcp_f64, double, double>;
             break;
         case Opcode::rsqrt:
-            return unary<&rsqrt_f64, double, double>;
+            return s.ftz ? unary<&rsqrt_f64, double, double> : unary<&rsqrt_f64_accurate, double, double>;
         case Opcode::copysign:
             return binary<&copysign<double>, double, double, double>;
         case Opcode::testp:
@@ -307,7 +325,8 @@ Handler find_integer(const Shape& s) {
     constexpr bool word = sizeof(T) == 4;
     switch (s.op) {
         case Opcode::bfind:
-            if constexpr (sizeof(T) >= 4) return s.variant ? unary<&I::bfind_shift, uint32_t, T> : unary<&I::bfind, uint32_t, T>;
+            if constexpr (sizeof(T) >= 4)
+                return s.variant ? unary<&I::bfind_shift, uint32_t, T> : unary<&I::bfind, uint32_t, T>;
             return nullptr;
         default:
             break;

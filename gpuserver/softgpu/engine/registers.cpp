@@ -59,13 +59,16 @@ uint64_t uniform_special(const Context& c, ptx::Special special, int64_t compone
         case Special::clusterid:
             return ratio(part(ctaid, component), part(cluster, component));
         case Special::nclusterid:
-            return component == 3 ? 0 : std::max<uint32_t>(1, ratio(part(launch.grid, component), part(cluster, component)));
+            return component == 3
+                       ? 0
+                       : std::max<uint32_t>(1, ratio(part(launch.grid, component), part(cluster, component)));
         case Special::cluster_ctaid:
             return rest(part(ctaid, component), part(cluster, component));
         case Special::cluster_nctaid:
             return component == 3 ? 0 : part(cluster, component);
         case Special::cluster_ctarank:
-            return rest(ctaid.x, cluster.x) + uint64_t{cluster.x} * (rest(ctaid.y, cluster.y) + uint64_t{cluster.y} * rest(ctaid.z, cluster.z));
+            return rest(ctaid.x, cluster.x) +
+                   uint64_t{cluster.x} * (rest(ctaid.y, cluster.y) + uint64_t{cluster.y} * rest(ctaid.z, cluster.z));
         case Special::cluster_nctarank:
             return cluster.volume();
         case Special::clock:
@@ -145,7 +148,8 @@ void pack(Context& c, const Inst& i, uint32_t mask) {
     for_lanes(mask, [&](uint32_t l) {
         Whole value = 0;
         for (uint32_t k = 0; k < i.kind; ++k)
-            value |= static_cast<Whole>(static_cast<Whole>(static_cast<Part>(in<Lane>(c, parts[k])[l])) << (k * sizeof(Part) * 8));
+            value |= static_cast<Whole>(static_cast<Whole>(static_cast<Part>(in<Lane>(c, parts[k])[l]))
+                                        << (k * sizeof(Part) * 8));
         d[l] = value;
     });
 }
@@ -166,7 +170,9 @@ using Wide = unsigned __int128;
 
 }  // namespace
 
-Handler find_special(uint32_t bytes) { return bytes == 4 ? &special<uint32_t> : &special<uint64_t>; }
+Handler find_special(uint32_t bytes) {
+    return bytes == 4 ? &special<uint32_t> : &special<uint64_t>;
+}
 
 void predicate_logic(Context& c, const Inst& i, uint32_t mask) {
     const uint32_t a = predicate(c, i.a);
@@ -334,7 +340,8 @@ void stack_allocate(Context& c, const Inst& i, uint32_t mask) {
     uint64_t most = 0;
     for_lanes(mask, [&](uint32_t l) { most = std::max(most, a[l]); });
     const auto align = static_cast<uint64_t>(std::max<int64_t>(i.imm, 8));
-    if ((align & (align - 1)) != 0 || align > 1 << 16) fault(c, i, Fault::Kind::illegal_instruction, first, "alloca: bad alignment");
+    if ((align & (align - 1)) != 0 || align > 1 << 16)
+        fault(c, i, Fault::Kind::illegal_instruction, first, "alloca: bad alignment");
     const uint64_t start = (frame.local_end + align - 1) / align * align;
     if (most > c.local_bytes || start + most > c.local_bytes)
         fault(c, i, Fault::Kind::stack_overflow, first, "alloca: the stack is full");

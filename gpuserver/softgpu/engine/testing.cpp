@@ -7,8 +7,11 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <set>
 
 #include "engine/engine.h"
+#include "engine/handlers.h"
+#include "engine/program.h"
 
 namespace {
 
@@ -62,7 +65,9 @@ void put_text(char* out, uint64_t size, std::string_view text) {
     out[count] = '\0';
 }
 
-TestProgram* from(void* program) { return static_cast<TestProgram*>(program); }
+TestProgram* from(void* program) {
+    return static_cast<TestProgram*>(program);
+}
 
 }  // namespace
 
@@ -72,7 +77,8 @@ SOFTGPU_TEST_API void* softgpu_test_link(const char* const* texts, uint32_t coun
     auto program = std::make_unique<TestProgram>();
     try {
         std::vector<PtxSource> sources;
-        for (uint32_t i = 0; i < count; ++i) sources.push_back({count == 1 ? "ptx" : "ptx" + std::to_string(i), texts[i]});
+        for (uint32_t i = 0; i < count; ++i)
+            sources.push_back({count == 1 ? "ptx" : "ptx" + std::to_string(i), texts[i]});
         program->loaded = load_program(compile_program(sources), [&](const VariableInfo& v) {
             size_t align = std::max<size_t>(v.align, 16);
             void* memory = std::aligned_alloc(align, (std::max<size_t>(v.size, 1) + align - 1) / align * align);
@@ -92,7 +98,9 @@ SOFTGPU_TEST_API void* softgpu_test_compile(const char* text, char* error, uint6
     return softgpu_test_link(&text, 1, error, error_size);
 }
 
-SOFTGPU_TEST_API void softgpu_test_release(void* program) { delete from(program); }
+SOFTGPU_TEST_API void softgpu_test_release(void* program) {
+    delete from(program);
+}
 
 SOFTGPU_TEST_API int32_t softgpu_test_kernel(void* program, const char* name) {
     auto kernels = from(program)->loaded->program().kernels();
@@ -106,6 +114,27 @@ SOFTGPU_TEST_API int64_t softgpu_test_parameter(void* program, uint32_t kernel, 
     if (parameter >= parameters.size()) return -1;
     if (size) *size = parameters[parameter].size;
     return parameters[parameter].offset;
+}
+
+SOFTGPU_TEST_API uint32_t softgpu_test_kernel_count(void* program) {
+    return static_cast<uint32_t>(from(program)->loaded->program().kernels().size());
+}
+
+SOFTGPU_TEST_API int32_t softgpu_test_prepare(void* program, uint32_t kernel, char* error, uint64_t error_size,
+                                              char* missing, uint64_t missing_size) {
+    try {
+        const Code& code = static_cast<const LoadedImage&>(*from(program)->loaded).compiled().code(kernel);
+        std::set<std::string> names;
+        for (const Inst& i : code.code)
+            if (i.run == unsupported) names.insert(ptx::name_of(static_cast<ptx::Opcode>(i.imm)));
+        std::string list;
+        for (const std::string& name : names) list += (list.empty() ? "" : " ") + name;
+        put_text(missing, missing_size, list);
+        return 0;
+    } catch (const std::exception& failure) {
+        put_text(error, error_size, failure.what());
+        return -1;
+    }
 }
 
 SOFTGPU_TEST_API void softgpu_test_resources(void* program, uint32_t kernel, uint32_t* shared, uint32_t* local,

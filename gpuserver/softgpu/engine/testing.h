@@ -42,6 +42,13 @@ void softgpu_test_resources(void* program, uint32_t kernel, uint32_t* shared, ui
 // Address of a .global or .const variable (always accessible to the program's kernels), NULL when there is none.
 void* softgpu_test_variable(void* program, const char* name, uint64_t* size);
 
+// How many kernels the program has.
+uint32_t softgpu_test_kernel_count(void* program);
+// Compiles a kernel now rather than at its first launch. 0, or -1 with `error` filled. `unsupported` gets the names of
+// instructions in it that would fault when reached, separated by spaces.
+int32_t softgpu_test_prepare(void* program, uint32_t kernel, char* error, uint64_t error_size, char* unsupported,
+                             uint64_t unsupported_size);
+
 // Runs a kernel to its end. Returns softgpu::Fault::Kind (0: none; then `message` is empty):
 // 1 illegal_address, 2 misaligned_address, 3 illegal_instruction, 4 trap, 5 assertion, 6 invalid_pc,
 // 7 invalid_address_space, 8 stack_overflow, 9 cancelled.

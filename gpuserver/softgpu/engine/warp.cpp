@@ -302,9 +302,11 @@ class Runner {
         g->mask = m;
     }
 
-    // The live lanes of a membermask; a guard's other lanes of this group will not come.
+    // The live lanes of the membermasks; a guard's other lanes of this group will not come.
     [[nodiscard]] uint32_t needed(const uint32_t* membermask, uint32_t m, uint32_t mask) const {
-        return membermask[__builtin_ctz(m)] & w_.live() & ~(mask & ~m);
+        uint32_t wanted = 0;
+        for_lanes(m, [&](uint32_t l) { wanted |= membermask[l]; });
+        return wanted & w_.live() & ~(mask & ~m);
     }
 
     static void wait_for_lanes(Group* g, uint32_t pc, uint32_t need) {

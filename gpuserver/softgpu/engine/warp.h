@@ -35,7 +35,7 @@ struct Group {
     uint32_t mask = 0;
     Frame* frame = nullptr;
     State state = State::ready;
-    bool forced = false;    // execute the collective with the lanes that are here
+    bool forced = false;  // execute the collective with the lanes that are here
     uint8_t barrier = 0;
     uint32_t need = 0;      // lanes waited for at a warp-wide instruction
     uint64_t last_run = 0;  // when it was last chosen

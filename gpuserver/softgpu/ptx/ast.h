@@ -68,11 +68,11 @@ enum class Linkage : uint8_t { internal, visible, external, weak, common };
 
 // An address inside an initial value.
 struct Relocation {
-    uint64_t offset = 0;     // where in the variable
-    uint32_t size = 8;       // bytes written there
-    std::string_view name;   // of a variable or function at module scope
+    uint64_t offset = 0;    // where in the variable
+    uint32_t size = 8;      // bytes written there
+    std::string_view name;  // of a variable or function at module scope
     int64_t addend = 0;
-    uint32_t shift = 0;      // for 0xFF00(name): the address is shifted right by this
+    uint32_t shift = 0;  // for 0xFF00(name): the address is shifted right by this
     int line = 0;
 };
 
@@ -82,9 +82,9 @@ struct Variable {
     Type type = Type::b8;
     Linkage linkage = Linkage::internal;
     uint32_t align = 1;
-    uint64_t size = 0;           // bytes; 0 for an array of unknown length (dynamic shared memory)
+    uint64_t size = 0;  // bytes; 0 for an array of unknown length (dynamic shared memory)
     bool managed = false;
-    bool is_register = false;    // a formal .reg parameter of a .func
+    bool is_register = false;  // a formal .reg parameter of a .func
     uint32_t register_index = 0;
     std::vector<uint8_t> initial;  // may be shorter than size: the rest is zero
     std::vector<Relocation> relocations;
@@ -148,7 +148,7 @@ struct Function {
     std::vector<Operand> pool;
     std::vector<std::string_view> modifiers;
     std::vector<std::string_view> symbols;
-    std::vector<uint32_t> labels;                      // instruction index of each label
+    std::vector<uint32_t> labels;                       // instruction index of each label
     std::vector<std::vector<uint32_t>> branch_targets;  // label indices, in order
     std::vector<Prototype> prototypes;
     std::array<uint32_t, 3> max_threads{0, 0, 0}, required_threads{0, 0, 0}, required_cluster{0, 0, 0};

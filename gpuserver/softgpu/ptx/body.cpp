@@ -177,8 +177,7 @@ void Parsing::label(std::string_view name, int line) {
         return;
     }
     uint32_t index = label_index(name, line);
-    if (label_names_[index].defined)
-        lexer_.fail(line, "label '" + std::string(name) + "' is defined twice");
+    if (label_names_[index].defined) lexer_.fail(line, "label '" + std::string(name) + "' is defined twice");
     label_names_[index].defined = true;
     f.labels[index] = static_cast<uint32_t>(f.code.size());
 }
@@ -394,13 +393,15 @@ Operand Parsing::operand() {
         Constant c = constant();
         o.kind = Operand::Kind::integer;
         o.value = static_cast<int64_t>(c.bits);
-        if (c.kind != Constant::Kind::integer) o.kind = Operand::Kind::real, o.single = c.kind == Constant::Kind::single;
+        if (c.kind != Constant::Kind::integer)
+            o.kind = Operand::Kind::real, o.single = c.kind == Constant::Kind::single;
         return o;
     } else if (token_.kind == Token::Kind::identifier && !token_.is("WARP_SZ")) {
         Token name = token_;
         advance();
         o = named(name.text, name.line);
-        if ((o.kind == Operand::Kind::variable || o.kind == Operand::Kind::symbol) && (token_.is('+') || token_.is('-'))) {
+        if ((o.kind == Operand::Kind::variable || o.kind == Operand::Kind::symbol) &&
+            (token_.is('+') || token_.is('-'))) {
             bool minus = token_.is('-');
             advance();
             auto value = static_cast<int64_t>(constant().bits);

@@ -10,9 +10,15 @@
 namespace softgpu::ptx {
 
 namespace {
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-bool is_word(char c) { return is_letter(c) || is_digit(c) || c == '_' || c == '$'; }
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+bool is_letter(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+bool is_word(char c) {
+    return is_letter(c) || is_digit(c) || c == '_' || c == '$';
+}
 int hex_value(char c) {
     if (is_digit(c)) return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -155,7 +161,8 @@ Token Lexer::number() {
         }
         size_t digits = position_;
         while (hex_value(at(position_)) >= 0 && static_cast<unsigned>(hex_value(at(position_))) < base) ++position_;
-        bool fraction = base == 10 && at(position_) == '.' && (is_digit(at(position_ + 1)) || !is_word(at(position_ + 1)));
+        bool fraction =
+            base == 10 && at(position_) == '.' && (is_digit(at(position_ + 1)) || !is_word(at(position_ + 1)));
         bool exponent = base == 10 && (at(position_) == 'e' || at(position_) == 'E');
         if (fraction || exponent) {
             if (fraction) {

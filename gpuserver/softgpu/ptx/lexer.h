@@ -25,9 +25,7 @@ struct Token {
     uint64_t value = 0;
     int line = 1;
 
-    [[nodiscard]] bool is(char c) const {
-        return kind == Kind::punctuation && text.size() == 1 && text[0] == c;
-    }
+    [[nodiscard]] bool is(char c) const { return kind == Kind::punctuation && text.size() == 1 && text[0] == c; }
     [[nodiscard]] bool is(std::string_view word) const { return kind != Kind::string && text == word; }
 };
 

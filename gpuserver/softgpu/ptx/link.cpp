@@ -16,8 +16,7 @@ std::optional<Builtin> builtin_of(std::string_view name) {
 namespace {
 
 [[noreturn]] void refuse(CompileError::Reason reason, const Module& module, int line, const std::string& what) {
-    throw CompileError(reason, module.source_name, line,
-                       module.source_name + ":" + std::to_string(line) + ": " + what);
+    throw CompileError(reason, module.source_name, line, module.source_name + ":" + std::to_string(line) + ": " + what);
 }
 
 class Linker {
@@ -66,10 +65,10 @@ class Linker {
         Definition& known = found->second;
         auto weak = [](Linkage l) { return l == Linkage::weak || l == Linkage::common; };
         if (weak(linkage)) {
-            bool larger = linkage == Linkage::common && known.linkage == Linkage::common &&
-                          symbol.kind == Symbol::Kind::memory && known.symbol.kind == Symbol::Kind::memory &&
-                          linked_.variables[symbol.index].variable->size >
-                              linked_.variables[known.symbol.index].variable->size;
+            bool larger =
+                linkage == Linkage::common && known.linkage == Linkage::common && symbol.kind == Symbol::Kind::memory &&
+                known.symbol.kind == Symbol::Kind::memory &&
+                linked_.variables[symbol.index].variable->size > linked_.variables[known.symbol.index].variable->size;
             if (larger) known = {symbol, linkage};
             return;
         }
@@ -165,6 +164,8 @@ class Linker {
 
 }  // namespace
 
-Linked link(std::vector<std::unique_ptr<Module>> modules) { return Linker(std::move(modules)).run(); }
+Linked link(std::vector<std::unique_ptr<Module>> modules) {
+    return Linker(std::move(modules)).run();
+}
 
 }  // namespace softgpu::ptx

@@ -103,24 +103,42 @@ struct TypeRow {
     bool is_signed, is_float;
 };
 constexpr TypeRow type_rows[] = {
-    {"none", Type::none, 0, false, false},       {"pred", Type::pred, 1, false, false},
-    {"b8", Type::b8, 1, false, false},           {"u8", Type::u8, 1, false, false},
-    {"s8", Type::s8, 1, true, false},            {"b16", Type::b16, 2, false, false},
-    {"u16", Type::u16, 2, false, false},         {"s16", Type::s16, 2, true, false},
-    {"f16", Type::f16, 2, true, true},           {"bf16", Type::bf16, 2, true, true},
-    {"b32", Type::b32, 4, false, false},         {"u32", Type::u32, 4, false, false},
-    {"s32", Type::s32, 4, true, false},          {"f32", Type::f32, 4, true, true},
-    {"f16x2", Type::f16x2, 4, true, true},       {"bf16x2", Type::bf16x2, 4, true, true},
-    {"tf32", Type::tf32, 4, true, true},         {"u16x2", Type::u16x2, 4, false, false},
-    {"s16x2", Type::s16x2, 4, true, false},      {"b64", Type::b64, 8, false, false},
-    {"u64", Type::u64, 8, false, false},         {"s64", Type::s64, 8, true, false},
-    {"f64", Type::f64, 8, true, true},           {"f32x2", Type::f32x2, 8, true, true},
-    {"b128", Type::b128, 16, false, false},      {"e4m3", Type::e4m3, 1, true, true},
-    {"e5m2", Type::e5m2, 1, true, true},         {"e4m3x2", Type::e4m3x2, 2, true, true},
-    {"e5m2x2", Type::e5m2x2, 2, true, true},     {"e2m1x2", Type::e2m1x2, 1, true, true},
-    {"e2m3x2", Type::e2m3x2, 2, true, true},     {"e3m2x2", Type::e3m2x2, 2, true, true},
-    {"ue8m0x2", Type::ue8m0x2, 2, false, true},  {"texref", Type::other, 8, false, false},
-    {"samplerref", Type::other, 8, false, false}, {"surfref", Type::other, 8, false, false},
+    {"none", Type::none, 0, false, false},
+    {"pred", Type::pred, 1, false, false},
+    {"b8", Type::b8, 1, false, false},
+    {"u8", Type::u8, 1, false, false},
+    {"s8", Type::s8, 1, true, false},
+    {"b16", Type::b16, 2, false, false},
+    {"u16", Type::u16, 2, false, false},
+    {"s16", Type::s16, 2, true, false},
+    {"f16", Type::f16, 2, true, true},
+    {"bf16", Type::bf16, 2, true, true},
+    {"b32", Type::b32, 4, false, false},
+    {"u32", Type::u32, 4, false, false},
+    {"s32", Type::s32, 4, true, false},
+    {"f32", Type::f32, 4, true, true},
+    {"f16x2", Type::f16x2, 4, true, true},
+    {"bf16x2", Type::bf16x2, 4, true, true},
+    {"tf32", Type::tf32, 4, true, true},
+    {"u16x2", Type::u16x2, 4, false, false},
+    {"s16x2", Type::s16x2, 4, true, false},
+    {"b64", Type::b64, 8, false, false},
+    {"u64", Type::u64, 8, false, false},
+    {"s64", Type::s64, 8, true, false},
+    {"f64", Type::f64, 8, true, true},
+    {"f32x2", Type::f32x2, 8, true, true},
+    {"b128", Type::b128, 16, false, false},
+    {"e4m3", Type::e4m3, 1, true, true},
+    {"e5m2", Type::e5m2, 1, true, true},
+    {"e4m3x2", Type::e4m3x2, 2, true, true},
+    {"e5m2x2", Type::e5m2x2, 2, true, true},
+    {"e2m1x2", Type::e2m1x2, 1, true, true},
+    {"e2m3x2", Type::e2m3x2, 2, true, true},
+    {"e3m2x2", Type::e3m2x2, 2, true, true},
+    {"ue8m0x2", Type::ue8m0x2, 2, false, true},
+    {"texref", Type::other, 8, false, false},
+    {"samplerref", Type::other, 8, false, false},
+    {"surfref", Type::other, 8, false, false},
 };
 const TypeRow& row_of(Type type) {
     for (const TypeRow& row : type_rows)
@@ -137,9 +155,17 @@ Type type_of(std::string_view modifier) {
     return Type::none;
 }
 
-const char* name_of(Type type) { return row_of(type).name; }
-uint32_t bytes_of(Type type) { return row_of(type).bytes; }
-bool is_signed(Type type) { return row_of(type).is_signed; }
-bool is_float(Type type) { return row_of(type).is_float; }
+const char* name_of(Type type) {
+    return row_of(type).name;
+}
+uint32_t bytes_of(Type type) {
+    return row_of(type).bytes;
+}
+bool is_signed(Type type) {
+    return row_of(type).is_signed;
+}
+bool is_float(Type type) {
+    return row_of(type).is_float;
+}
 
 }  // namespace softgpu::ptx

@@ -109,13 +109,14 @@ void Parsing::version() {
     // 9.0 is read as a real literal; take its digits from the text.
     std::string text(token_.text);
     size_t dot = text.find('.');
-    if (token_.kind != Token::Kind::real || dot == std::string::npos || text.size() > 6) fail_expected("a version such as 9.0");
+    if (token_.kind != Token::Kind::real || dot == std::string::npos || text.size() > 6)
+        fail_expected("a version such as 9.0");
     int major = std::atoi(text.c_str());
     int minor = std::atoi(text.c_str() + dot + 1);
     if (major < 1 || major > newest_major)
-        throw CompileError(CompileError::Reason::unsupported_version, module_.source_name, token_.line,
-                           module_.source_name + ":" + std::to_string(token_.line) + ": PTX version " + text +
-                               " is not known");
+        throw CompileError(
+            CompileError::Reason::unsupported_version, module_.source_name, token_.line,
+            module_.source_name + ":" + std::to_string(token_.line) + ": PTX version " + text + " is not known");
     module_.version = major * 10 + minor;
     advance();
 }
@@ -362,8 +363,8 @@ void Parsing::function(Linkage linkage, bool kernel) {
     if (!token_.is('{')) fail_expected("'{' or ';' after the head of a function");
     if (known && known->defined)
         throw CompileError(CompileError::Reason::duplicate_symbol, module_.source_name, f->line,
-                           module_.source_name + ":" + std::to_string(f->line) + ": function '" +
-                               std::string(f->name) + "' is defined twice");
+                           module_.source_name + ":" + std::to_string(f->line) + ": function '" + std::string(f->name) +
+                               "' is defined twice");
     f->defined = true;
     Function* current = f.get();
     // A function may call itself: it must be known before its body is read.
