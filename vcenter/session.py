@@ -84,6 +84,10 @@ class _NotSent(Exception):
     """The connection could not be made, so the call was certainly not carried out."""
 
 
+# What a lost connection looks like in pyVmomi: refused, broken, or an answer that is no SOAP (a proxy's error page).
+CONNECTION_ERRORS = (_NotSent, ConnectionError, TimeoutError, HTTPException, ExpatError)
+
+
 class _SoapStub(SoapStubAdapter):
     """pyVmomi's SOAP stub, which tells a connection that was never made from one that broke, and checks a pin
     always.
@@ -166,7 +170,7 @@ def _repeatable(error: BaseException, read_only: bool) -> bool:
         return False
     if isinstance(error, _NotSent):
         return True
-    return read_only and isinstance(error, (ConnectionError, TimeoutError, HTTPException, ExpatError))
+    return read_only and isinstance(error, CONNECTION_ERRORS)
 
 
 class Session:
