@@ -193,7 +193,7 @@ def test_mapped_memory(run_cuda: Run) -> None:
         "mapped type 1 device pointer 1 host pointer 1",
         "registered type 1 device pointer 1 host pointer 1",
         "device type 2 device pointer 1 host pointer 0",
-        "stack type 0 device pointer 0 host pointer 1",
+        "stack type 0 device pointer 0",
         "inside type 2 device pointer 1 host pointer 0",
         "register twice: cudaErrorHostMemoryAlreadyRegistered",
         "unregister twice: cudaErrorHostMemoryNotRegistered",
