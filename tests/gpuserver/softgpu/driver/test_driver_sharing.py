@@ -57,7 +57,7 @@ def from_bytes(kind: type, content: bytes) -> object:
 
 def in_child(code: str, *handles: int) -> None:
     """Run code in another process that sees the same device; it must succeed."""
-    prelude = "import sys; from cuda.bindings import driver as cu; from driver_case import *; primary();"
+    prelude = "from cuda.bindings import driver as cu; from driver_case import *; primary();"
     done = subprocess.run(
         [sys.executable, "-c", prelude + code],
         pass_fds=handles,
