@@ -443,12 +443,14 @@ def _mpmath(name: str, value: float) -> np.longdouble:
 
 
 def test_errors_of_calls(run_cuda: Run) -> None:
-    assert run_cuda("errors", arguments=["immediate"]).lines == [
-        "block of 2048: cudaErrorInvalidConfiguration",
-        "then: cudaSuccess",
-        "grid of 1 x 70000: cudaErrorInvalidConfiguration",
-        "empty grid: cudaErrorInvalidConfiguration",
-        "block of 1 x 1 x 128: cudaErrorInvalidConfiguration",
+    lines = run_cuda("errors", arguments=["immediate"]).lines
+    # Older runtimes check the dimensions themselves (InvalidConfiguration); newer ones pass on the driver's code.
+    codes = ("cudaErrorInvalidConfiguration", "cudaErrorInvalidValue")
+    refused = ["block of 2048", "grid of 1 x 70000", "empty grid", "block of 1 x 1 x 128"]
+    for place, what in zip((0, 2, 3, 4), refused, strict=True):
+        assert lines[place] in [f"{what}: {code}" for code in codes]
+    assert lines[1] == "then: cudaSuccess"
+    assert lines[5:] == [
         "1 MiB of shared memory: cudaErrorInvalidValue",
         "malloc of 1 EiB: cudaErrorMemoryAllocation",
         "pointer still null 1",
@@ -495,5 +497,6 @@ def test_a_kernels_fault_is_sticky(run_cuda: Run, kind: str, error: str) -> None
     ]
     if kind == "assert":
         told = [line for line in result.errors.splitlines() if "Assertion `value == 3` failed." in line]
-        assert len(told) == 4
+        # The first failing thread ends the kernel; how many others still speak is open.
+        assert 1 <= len(set(told)) == len(told) <= 4
         assert all("errors.cu" in line and "thread: [" in line for line in told)

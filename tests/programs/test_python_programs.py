@@ -30,7 +30,8 @@ ARRAYS = load("cupy_arrays")
 ROUNDED = {"transcendental": 4, "complex_numbers": 8, "element_wise": 1, "float_reductions": 8}
 GROUPS = {
     "element-wise": ("arange_sum", "element_wise", "element_wise_single", "transcendental", "halves",
-                     "integer_arithmetic", "integer_widths", "complex_numbers", "conversions", "broadcasting", "where_choose_clip"),
+                     "integer_arithmetic", "integer_widths", "complex_numbers", "conversions", "broadcasting",
+                     "where_choose_clip"),
     "reductions": ("reductions", "logical_reductions", "float_reductions", "integer_matrix_product", "counting"),
     "indexing": ("basic_indexing", "fancy_indexing", "boolean_indexing", "assignment", "reshaping", "joining"),
     "sort": ("sorting", "sorting_integers", "sorting_by_keys"),

@@ -1,4 +1,4 @@
-"""Numba: @cuda.jit, shared, constant and local memory, atomics, @vectorize, @guvectorize, streams, reductions, errors."""
+"""Numba: @cuda.jit, shared, constant, local memory, atomics, @vectorize, @guvectorize, streams, reductions, errors."""
 
 import math
 
