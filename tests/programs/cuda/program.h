@@ -15,7 +15,7 @@
     do {                                                                                                        \
         const cudaError_t error_ = (call);                                                                      \
         if (error_ != cudaSuccess) {                                                                            \
-            std::printf("%s:%d: %s: %s\n", __FILE_NAME__, __LINE__, #call, cudaGetErrorName(error_));           \
+            std::printf("%s:%d: %s: %s\n", PROGRAM_NAME, __LINE__, #call, cudaGetErrorName(error_));           \
             std::exit(3);                                                                                       \
         }                                                                                                       \
     } while (0)
@@ -24,7 +24,7 @@
 #define REQUIRE(condition)                                                                 \
     do {                                                                                   \
         if (!(condition)) {                                                                \
-            std::printf("%s:%d: not true: %s\n", __FILE_NAME__, __LINE__, #condition);     \
+            std::printf("%s:%d: not true: %s\n", PROGRAM_NAME, __LINE__, #condition);     \
             std::exit(4);                                                                  \
         }                                                                                  \
     } while (0)
