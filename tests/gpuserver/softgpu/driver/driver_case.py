@@ -4,8 +4,8 @@
     def test_something() -> None:
         stream = ok(cu.cuStreamCreate(0))
 
-In the test run the decorated function starts a process with the software libcuda.so.1 in front of any other and runs the
-body there: configuration, sticky errors and device memory of one test never meet those of another.
+In the test run the decorated function starts a process with the software libcuda.so.1 in front of any other and runs
+the body there: configuration, sticky errors and device memory of one test never meet those of another.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from tests.gpuserver.softgpu.engine.cuda_source import compile_to_ptx
 from tests.gpuserver.softgpu.ptx_instructions.ptx_engine import Program
 
