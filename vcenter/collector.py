@@ -28,6 +28,7 @@ class Row:
     ref: Any
     properties: dict[str, Any] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
+    derived: dict[str, Any] = field(default_factory=dict)
 
     @property
     def moid(self) -> str:
@@ -37,6 +38,14 @@ class Row:
     def kind(self) -> str:
         """The type's short name: `HostSystem`."""
         return type(self.ref).__name__.rpartition(".")[2]
+
+    def set(self, path: str, value: Any) -> None:
+        """Sets a property, or unsets it for None."""
+        self.derived.pop(path, None)
+        if value is None:
+            self.properties.pop(path, None)
+        else:
+            self.properties[path] = value
 
     def get(self, path: str, default: Any = None) -> Any:
         value = self.properties.get(path)

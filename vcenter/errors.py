@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
+from xml.parsers.expat import ExpatError
 
 import pyVmomi  # noqa: F401  (loads the type tables before vim is used)
 from pyVmomi import vim, vmodl
@@ -252,6 +253,11 @@ def border(what: str, object_name: str = "", remedy: str = "") -> Iterator[None]
     except ssl.SSLCertVerificationError as bad:
         raise CertificateUntrusted(
             f"{what} failed: vCenter's certificate is not trusted here ({bad.verify_message}).", object_name=object_name
+        ) from None
+    except ExpatError as bad:
+        # A proxy's error page, or an answer that broke off: what was asked may or may not have been done.
+        raise Unreachable(
+            f"{what} failed: the answer is no SOAP ({bad}).", object_name=object_name, remedy=remedy
         ) from None
     except (OSError, http.client.HTTPException) as lost:
         raise Unreachable(

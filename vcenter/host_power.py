@@ -161,8 +161,9 @@ def reboot(
     with session.doing("Waiting for the host to come back", name):
         for values in watch(session, host, _STATE, max(1.0, timeout - (time.monotonic() - started))):
             connected = str(values.get("runtime.connectionState")) == "connected"
-            progress(ProgressEvent("reboot", name, None, str(values.get("runtime.connectionState"))))
+            progress(ProgressEvent("come back", name, None, str(values.get("runtime.connectionState"))))
             if connected and values.get("runtime.bootTime") not in (None, booted):
+                progress(ProgressEvent("come back", name, 100))
                 return
     raise HostDisconnected(
         f"The host did not come back within {timeout:g} s after its reboot.",

@@ -13,6 +13,7 @@ NVIDIA = 0x10DE
 CLASS_VGA = 0x0300
 CLASS_3D = 0x0302
 _ADDRESS = re.compile(r"^(?:[0-9a-f]{4,5}:)?[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$", re.IGNORECASE)
+_INSIDE = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", re.IGNORECASE)
 
 
 def unsigned(value: int) -> int:
@@ -39,6 +40,12 @@ def is_gpu(vendor_id: int, class_id: int) -> bool:
 def is_address(text: str) -> bool:
     """Whether `text` is a PCI address as ESXi writes it: `0000:3b:00.0`."""
     return bool(_ADDRESS.match(text))
+
+
+def address_in(text: str) -> str:
+    """The PCI address inside an id of assignable hardware (vSphere does not document its form), or ""."""
+    found = _INSIDE.search(text)
+    return found[0].lower() if found else ""
 
 
 def slot(address: str) -> str:

@@ -45,12 +45,13 @@ class Placement:
 
 
 def place(inventory: Inventory, wish: Wish, memory_for: Callable[[list[Gpu]], int]) -> Placement:
-    """The best host: the one that keeps the fewest GPUs and the least memory unused (tight packing), by name on a tie.
+    """The best host: with GPUs of one model first, then the one that keeps the fewest GPUs and the least memory
+    unused (tight packing), by name on a tie.
 
     `memory_for` says how much memory (MiB) a server with these GPUs takes. Raises NoCapacity with the reason per host.
     """
     hosts = [inventory.host(wish.host)] if wish.host else sorted(inventory.hosts.values(), key=lambda host: host.name)
-    fits: list[tuple[int, int, str, Placement]] = []
+    fits: list[tuple[int, int, int, str, Placement]] = []
     reasons: dict[str, str] = {}
     for host in hosts:
         chosen = _choose_gpus(inventory, host, wish)
@@ -68,7 +69,9 @@ def place(inventory: Inventory, wish: Wish, memory_for: Callable[[list[Gpu]], in
             continue
         left = sum(gpu.free for gpu in host.gpus) - len(chosen)
         free = host.memory_mib - inventory.reserved_mib(host.id) - memory
-        fits.append((left, free, host.name, Placement(host, inventory.clusters[host.cluster], chosen, datastore)))
+        models = len({gpu.name for gpu in chosen})
+        placement = Placement(host, inventory.clusters[host.cluster], chosen, datastore)
+        fits.append((models, left, free, host.name, placement))
     if not fits:
         said = "; ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items()) if reason != "no GPU")
         raise NoCapacity(
@@ -76,7 +79,7 @@ def place(inventory: Inventory, wish: Wish, memory_for: Callable[[list[Gpu]], in
             object_name=wish.host or inventory.vcenter,
             remedy="`gpuferry vcenter gpus` shows the next step for each card.",
         )
-    return min(fits, key=lambda fit: fit[:3])[3]
+    return min(fits, key=lambda fit: fit[:4])[4]
 
 
 def _choose_gpus(inventory: Inventory, host: Host, wish: Wish) -> tuple[Gpu, ...] | str:

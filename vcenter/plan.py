@@ -25,7 +25,7 @@ class Change:
         if not self.before:
             return f"{self.object_name}: {self.what}: {self.after}"
         if not self.after:
-            return f"{self.object_name}: {self.what}: {self.before} removed"
+            return f"{self.object_name}: {self.what} {self.before}: removed"
         return f"{self.object_name}: {self.what}: {self.before} -> {self.after}"
 
 

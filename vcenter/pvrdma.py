@@ -26,8 +26,7 @@ VMKNIC_OPTION = "Net.PVRDMAVmknic"
 RULESET = "pvrdma"
 
 
-# -- the host
-# -------------------------------------------------------------------------------------------------------------
+# -- the host --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def plan_host_pvrdma(
     state = host_state(session, owner, switch)
     if enable:
         if state.problems:
-            raise PvrdmaUnsupported(f"{'; '.join(state.problems).capitalize()}.", object_name=owner.name)
+            raise PvrdmaUnsupported(f"PVRDMA cannot run: {'; '.join(state.problems)}.", object_name=owner.name)
         vmknic = vmknic or state.vmknic or _choose_vmknic(owner, switch)
         if vmknic not in [adapter.device for adapter in owner.vmkernel_adapters]:
             raise PvrdmaUnsupported(
@@ -173,8 +172,7 @@ def apply_host_pvrdma(session: Session, plan: HostPvrdmaPlan, progress: Progress
     progress(ProgressEvent("PVRDMA", plan.object_name, 100))
 
 
-# -- virtual machines
-# -----------------------------------------------------------------------------------------------------
+# -- virtual machines ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

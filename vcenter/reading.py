@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pyVmomi import vim
 
-from vcenter import gpu_catalogue
+from vcenter import gpu_catalogue, pci
 from vcenter.collector import Row, container_view, objects_filter, retrieve, view_filter
 from vcenter.inventory import (
     Cluster,
@@ -208,6 +209,11 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _utc(moment: datetime | None) -> datetime | None:
+    """A moment in Python's own time zone class; pyVmomi's cannot leave the process."""
+    return None if moment is None else moment.astimezone(UTC)
+
+
 def datastore_of(row: Row) -> Datastore:
     return Datastore(
         id=row.moid,
@@ -262,7 +268,7 @@ def _fixed_users(vms: Iterable[Row]) -> dict[tuple[str, str], list[GpuUser]]:
                 continue
             backing = device.backing
             if isinstance(backing, vim.vm.device.VirtualPCIPassthrough.DynamicBackingInfo):
-                address = _text(backing.assignedId)
+                address = pci.address_in(_text(backing.assignedId))
             else:
                 address = _text(getattr(backing, "id", ""))
             if address:
@@ -325,7 +331,7 @@ def host_of(row: Row, vms: Mapping[str, Vm], users: Mapping[tuple[str, str], lis
         power=_text(row.get("runtime.powerState")),
         in_maintenance=bool(row.get("runtime.inMaintenanceMode", False)),
         reboot_required=bool(row.get("summary.rebootRequired", False)),
-        boot_time=row.get("runtime.bootTime"),
+        boot_time=_utc(row.get("runtime.bootTime")),
         cpus=int(row.get("summary.hardware.numCpuCores", 0)),
         memory_mib=int(row.get("summary.hardware.memorySize", 0)) // _MIB,
         gpus=(),
@@ -381,7 +387,10 @@ class _CardFacts:
 
 
 def _with_gpus(host: Host, row: Row, vms: Mapping[str, Vm], users: Mapping[tuple[str, str], list[GpuUser]]) -> Host:
-    functions = [function_of(device) for device in row.get("hardware.pciDevice", ())]
+    # Devices are many and hardly ever change: what they mean is worked out once.
+    if "hardware.pciDevice" not in row.derived:
+        row.derived["hardware.pciDevice"] = [function_of(device) for device in row.get("hardware.pciDevice", ())]
+    functions: list[PciFunction] = row.derived["hardware.pciDevice"]
     bound = _bound(row, vms)
     facts = _CardFacts(
         functions=functions,
@@ -397,7 +406,7 @@ def _bound(row: Row, vms: Mapping[str, Vm]) -> dict[str, list[GpuUser]]:
     """Who holds assigned hardware, by PCI address, from the host's own bindings (7.0 and later)."""
     bound: dict[str, list[GpuUser]] = {}
     for binding in row.get("config.assignableHardwareBinding", ()):
-        address = _text(getattr(binding, "pciId", None)) or _text(binding.instanceId)
+        address = pci.address_in(_text(getattr(binding, "pciId", None)) or _text(binding.instanceId))
         moid = _moid(binding.vm)
         if address and moid:
             vm = vms.get(moid)

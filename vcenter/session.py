@@ -20,6 +20,7 @@ from http.client import HTTPException
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
+from xml.parsers.expat import ExpatError
 
 import pyVmomi  # noqa: F401  (loads the type tables before vim is used)
 import tenacity
@@ -29,6 +30,7 @@ from pyVmomi.SoapAdapter import SoapStubAdapter, StubAdapterBase
 from vcenter import versions
 from vcenter.certificate import Trust, pinned_connection, requests_session
 from vcenter.errors import (
+    CertificateChanged,
     CertificateUntrusted,
     MissingPrivilege,
     NameTaken,
@@ -80,6 +82,10 @@ class Endpoint:
 
 class _NotSent(Exception):
     """The connection could not be made, so the call was certainly not carried out."""
+
+
+# What a lost connection looks like in pyVmomi: refused, broken, or an answer that is no SOAP (a proxy's error page).
+CONNECTION_ERRORS = (_NotSent, ConnectionError, TimeoutError, HTTPException, ExpatError)
 
 
 class _SoapStub(SoapStubAdapter):
@@ -164,7 +170,7 @@ def _repeatable(error: BaseException, read_only: bool) -> bool:
         return False
     if isinstance(error, _NotSent):
         return True
-    return read_only and isinstance(error, (ConnectionError, TimeoutError, HTTPException))
+    return read_only and isinstance(error, CONNECTION_ERRORS)
 
 
 class Session:
@@ -243,7 +249,7 @@ class Session:
         """The managed object of a type and id, bound to this session; nothing is asked of vCenter."""
         return kind(moid, self.stub)
 
-    # -- the Automation SDK ---------------------------------------------------------------------------------------
+    # -- the Automation SDK ------------------------------------------------------------------------
 
     def rest(self, what: str, call: Callable[[VsphereClient], Result], object_name: str = "") -> Result:
         """Runs `call(client)` on the Automation SDK's client, logging in (again) as needed; its errors become ours.
@@ -271,7 +277,8 @@ class Session:
         except sdk.Error as failed:
             raise TaskFailed(f"{what} failed.", object_name=name, **_said(failed)) from None
         except SSLError as bad:
-            raise CertificateUntrusted(f"{what} failed: {bad}.", object_name=name) from None
+            kind = CertificateChanged if self.endpoint.trust.thumbprint else CertificateUntrusted
+            raise kind(f"{what} failed: {bad}.", object_name=name) from None
         except RequestException as lost:
             raise Unreachable(f"{what} failed: {lost}.", object_name=name) from None
 
@@ -292,7 +299,7 @@ class Session:
         with self._rest_lock:
             self._rest = None
 
-    # -- end ------------------------------------------------------------------------------------------------------
+    # -- end ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Logs out of both sides; failures to do so are of no consequence (sessions expire)."""

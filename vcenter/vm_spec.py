@@ -119,8 +119,7 @@ class Hardware:
         return version
 
 
-# -- devices
-# --------------------------------------------------------------------------------------------------------------
+# -- devices ---------------------------------------------------------------------------------------
 
 
 def gpu_device(gpu: GpuDevice, key: int) -> Any:
@@ -221,8 +220,7 @@ def _gpu_name(gpu: GpuDevice) -> str:
     return f"any {gpu.vendor_id:04x}:{gpu.device_id:04x}" + (f" labelled {gpu.label}" if gpu.label else "")
 
 
-# -- the difference
-# -------------------------------------------------------------------------------------------------------
+# -- the difference --------------------------------------------------------------------------------
 
 
 @dataclass
@@ -277,7 +275,7 @@ def difference(name: str, wanted: Hardware, config: Any) -> tuple[Any | None, tu
         spec.annotation = wanted.annotation
     options = option_changes(wanted.options, config.extraConfig or ())
     for key, (before, after) in options.items():
-        change(f"option {key}", _short(before), _short(after))
+        change(f"option {key}", shown_option(key, before), shown_option(key, after))
     if options:
         spec.extraConfig = [vim.option.OptionValue(key=key, value=after or "") for key, (_, after) in options.items()]
     edit = _Edit()
@@ -289,9 +287,11 @@ def difference(name: str, wanted: Hardware, config: Any) -> tuple[Any | None, tu
     return (spec, tuple(changes)) if changes else (None, ())
 
 
-def _short(value: str | None) -> str | None:
-    """A guestinfo value is long and may hold a token: only its size is shown."""
-    return f"({len(value)} bytes)" if value is not None and len(value) > 60 else value
+def shown_option(key: str, value: str | None) -> str | None:
+    """An option's value for people: guestinfo may hold a token, so only its size is shown."""
+    if value is None or (len(value) <= 60 and not (key.startswith("guestinfo.") and not key.endswith(".encoding"))):
+        return value
+    return f"({len(value)} bytes)"
 
 
 def option_changes(wanted: Mapping[str, str], present: Iterable[Any]) -> dict[str, tuple[str | None, str | None]]:
@@ -376,8 +376,7 @@ def network_name(card: Any) -> str:
     return str(getattr(port, "portgroupKey", "") or getattr(card.backing, "deviceName", "") or "nowhere")
 
 
-# -- advice
-# ---------------------------------------------------------------------------------------------------------------
+# -- advice ----------------------------------------------------------------------------------------
 
 
 def advised_memory_mib(framebuffers_mib: Iterable[int], override_mib: int = 0) -> int:

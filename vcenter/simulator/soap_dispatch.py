@@ -10,6 +10,7 @@ from typing import Any
 
 from . import soap_decode
 from .api import NAMESPACE, MethodFault, methods, support, vim, vmodl
+from .control import AnswerLost
 from .managed_object import Call, Managed
 from .soap_encode import Write, encoder, escape
 from .world import World
@@ -45,6 +46,8 @@ def answer(call: Call, body: bytes) -> tuple[int, bytes]:
         status = _fault(call, parts, soap_decode.invalid_request(str(error)))
     except MethodFault as fault:
         status = _fault(call, parts, fault)
+    except AnswerLost:
+        raise
     except Exception as error:
         _log.exception("a handler failed")
         reason = "".join(traceback.format_exception_only(error)).strip()
