@@ -322,6 +322,6 @@ def test_the_script_survives_hostile_text(tmp_path):
     boot = first_boot(
         info("userdata", gzip.compress(b"#cloud-config\n" + json.dumps(config).encode()), "gzip+base64"), "machine"
     )
-    subprocess.run(["sh", "-e", "-c", boot.setup], check=True)
+    subprocess.run(["sh", "-e"], input=boot.setup, text=True, check=True)
     assert path.read_text() == config["write_files"][0]["content"]
     assert path.stat().st_mode & 0o777 == 0o600
