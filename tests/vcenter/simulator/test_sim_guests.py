@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import connect
 from pyVim.task import WaitForTask
 from pyVmomi import vim
+from simulator_client import connect
 
 from vcenter.simulator import GuestKind, Simulation, start
 from vcenter.simulator.guest_cloud_init import GuestinfoError, first_boot
