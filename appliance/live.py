@@ -1,6 +1,6 @@
 """Leases as the deciding process keeps them in memory, and what is to be said once they are written.
 
-An effect (`PrepareOrder`, `ReleaseOrder`, `ClientNews`, `ReportWanted`) is made while deciding and sent only after the
+An effect (`PrepareOrder`, `ClientNews`, …) is made while deciding and sent only after the
 transaction it belongs to has been committed.
 """
 
@@ -48,6 +48,7 @@ class LiveLease:
     program: str = ""
     trace: str = ""
     timeout_s: float | None = None
+    duration_s: float | None = None
     deadline: float | None = None
     granted_at: float | None = None
     expires_at: float | None = None
@@ -56,8 +57,7 @@ class LiveLease:
     reason: str = ""
     position: int = 0
     slices: list[LiveSlice] = field(default_factory=list)
-    prepare_by: float = 0.0
-    idle_since: float | None = None
+    last_used: float = 0.0
     warned_at: float | None = None
 
     def on(self, server: str) -> list[LiveSlice]:
@@ -101,4 +101,17 @@ class ReportWanted:
     server: str
 
 
-Effect = PrepareOrder | ReleaseOrder | ClientNews | ReportWanted
+@dataclass(frozen=True, slots=True)
+class DrainChanged:
+    """The daemon is to know whether it is being taken out of service."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeOrder:
+    server: str
+    version: str
+
+
+Effect = PrepareOrder | ReleaseOrder | ClientNews | ReportWanted | DrainChanged | UpgradeOrder

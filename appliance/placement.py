@@ -45,8 +45,8 @@ class Shape:
             raise RequestError(f"{self.gpus} GPUs: ask for 1 to 4096")
         if self.memory_mib is not None and self.fraction is not None:
             raise RequestError("memory is given in MiB and as a fraction at once: use -m or -p, not both")
-        if self.memory_mib is not None and not 1 <= self.memory_mib <= 1 << 32:
-            raise RequestError(f"{self.memory_mib} MiB of each GPU: ask for at least 1")
+        if self.memory_mib is not None and not 1 <= self.memory_mib <= 1 << 30:
+            raise RequestError(f"{self.memory_mib} MiB of each GPU: ask for 1 to {1 << 30}")
         if self.fraction is not None and not 0 < self.fraction <= 1:
             raise RequestError(f"a fraction of {self.fraction}: it is above 0 and at most 1")
         if self.compute is not None and not 1 <= self.compute <= WHOLE:
@@ -230,6 +230,12 @@ def _several_servers(pool: Pool, shape: Shape, near: Mapping[str, int]) -> tuple
         if len(shares) == shape.gpus:
             return tuple(shares)
     return None
+
+
+def fits_open(pool: Pool, shape: Shape) -> bool:
+    """Whether the request would fit on the servers that are open, if nobody else held anything."""
+    fitting = (gpu for gpu in pool.gpus.values() if gpu.server.open and fits_ever(pool, shape, gpu))
+    return sum(1 for _ in islice(fitting, shape.gpus)) == shape.gpus
 
 
 def capacity(pool: Pool, shape: Shape, at_most: int) -> int:

@@ -131,6 +131,30 @@ class Pool:
                 setattr(server, name, value)
                 self._inventory_changed()
 
+    def resize_gpu(self, gpu: Gpu, memory_mib: int) -> None:
+        """The GPU turned out to have another size; what is reserved on it must still fit."""
+        if memory_mib - gpu.memory_mib + gpu.free_mib < 0:
+            raise OvercommittedError(f"{gpu.id}: {gpu.memory_mib - gpu.free_mib} MiB are reserved, {memory_mib} exist")
+        with self._reindexed(gpu.server):
+            gpu.free_mib += memory_mib - gpu.memory_mib
+            gpu.memory_mib = memory_mib
+        self._inventory_changed()
+
+    def move_gpu(self, gpu: Gpu, server: Server) -> None:
+        """The GPU was passed through to another server."""
+        with self._reindexed(gpu.server):
+            gpu.server.gpus.remove(gpu)
+        with self._reindexed(server):
+            gpu.server = server
+            server.gpus.append(gpu)
+        self._inventory_changed()
+
+    def rename_gpu(self, gpu: Gpu, ordinal: int, name: str) -> None:
+        if (gpu.ordinal, gpu.name) != (ordinal, name):
+            gpu.ordinal, gpu.name = ordinal, name
+            gpu.server.gpus.sort(key=lambda each: each.ordinal)
+            self._inventory_changed()
+
     def _inventory_changed(self) -> None:
         self.generation += 1
         self._matches.clear()

@@ -21,6 +21,7 @@ class Subcommand:
 
 
 SUBCOMMANDS = {
+    "appliance": Subcommand("appliance.command:main", "appliance", "the management service of a site"),
     "softgpu": Subcommand("gpuserver.softgpu.command:main", "gpuserver", "run a program on the software GPU"),
     "vcenter": Subcommand("vcenter.command:main", "vcenter", "hosts, GPUs, passthrough and server VMs of a vCenter"),
     "coverage": Subcommand("gpuserver.protocol.coverage:main", "gpuserver", "what is forwarded, function by function"),

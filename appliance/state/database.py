@@ -102,8 +102,9 @@ def translated(engine: Engine) -> Iterator[None]:
     except IntegrityError:
         raise
     except DBAPIError as failure:
+        why = " ".join(str(failure.orig).split())
         raise DatabaseGoneError(
-            f"the database {engine.url.render_as_string(hide_password=True)} does not answer ({failure.orig}); "
+            f"the database {engine.url.render_as_string(hide_password=True)} does not answer ({why}); "
             "nothing was changed. Check that it runs and is reachable; the appliance tries again by itself"
         ) from failure
 

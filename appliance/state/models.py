@@ -222,6 +222,7 @@ class Lease(Base):
     program: Mapped[str] = mapped_column(default="")
     trace: Mapped[str] = mapped_column(default="")
     timeout_s: Mapped[float | None]
+    duration_s: Mapped[float | None]
     fence: Mapped[int] = mapped_column(default=0)
     reason: Mapped[str] = mapped_column(default="")
     """Why it waits, or why it ended."""

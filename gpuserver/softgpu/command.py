@@ -27,6 +27,8 @@ OPTIONS = {
 HAND_OVER_PTX = {
     # CuPy compiles for the newest architecture it knows, whatever the device says, unless told to keep to PTX.
     "CUPY_COMPILE_WITH_PTX": "1",
+    # numba-cuda asks for architecture-specific code of newer devices and refuses one that its compiler does not know.
+    "NUMBA_FORCE_CUDA_CC": "9.0",
 }
 
 

@@ -5,7 +5,7 @@
 //     [driver]
 //     devices = 2                     GPUFERRY_SOFTGPU_DEVICES
 //     version = 13050                 GPUFERRY_SOFTGPU_VERSION       what cuDriverGetVersion says
-//     release = 610.00                GPUFERRY_SOFTGPU_RELEASE       what NVML calls the driver version
+//     release = 615.71                GPUFERRY_SOFTGPU_RELEASE       what NVML calls the driver version
 //     [device]                        every device, unless it has a section [device N] of its own
 //     name = gpuferry Software GPU    GPUFERRY_SOFTGPU_NAME
 //     memory_mib = 4096               GPUFERRY_SOFTGPU_MEMORY_MIB
@@ -46,7 +46,7 @@ struct DeviceConfig {
 
 struct Config {
     int driver_version = 13050;
-    std::string driver_release = "610.00";
+    std::string driver_release = "615.71";
     std::vector<DeviceConfig> devices;
 };
 

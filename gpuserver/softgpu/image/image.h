@@ -1,14 +1,12 @@
 // Code images as programs hand them over: which PTX a device with this compute capability runs.
 #pragma once
 
-#include <cuda.h>
-
 #include <cstddef>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "device/error.h"
 #include "image/image_bytes.h"
 
 namespace softgpu {
@@ -16,9 +14,8 @@ namespace softgpu {
 // No image that a toolkit writes comes near this; a header that claims more is hostile.
 constexpr uint64_t max_image_bytes = uint64_t{512} << 20;
 
-struct ImageError : std::runtime_error {
-    ImageError(CUresult why, const std::string& what) : std::runtime_error(what), result(why) {}
-    CUresult result;
+struct ImageError : DriverError {
+    using DriverError::DriverError;
 };
 
 // PTX texts that are compiled and linked together. At least one.

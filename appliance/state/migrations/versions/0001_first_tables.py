@@ -239,6 +239,7 @@ def upgrade() -> None:
         sa.Column("program", sa.String(), nullable=False),
         sa.Column("trace", sa.String(), nullable=False),
         sa.Column("timeout_s", sa.Double(), nullable=True),
+        sa.Column("duration_s", sa.Double(), nullable=True),
         sa.Column("fence", sa.Integer(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),

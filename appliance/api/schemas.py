@@ -1,0 +1,364 @@
+"""The documents of the API. Memory is MiB, compute thousandths of a GPU's multiprocessors, times are UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from appliance.state.models import GpuState, LeaseState, ServerState, SliceState
+
+
+def printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("only printable characters, please")
+    return text
+
+
+def named(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a name is not empty")
+    return printable(text)
+
+
+Text = Annotated[str, Field(max_length=500), AfterValidator(printable)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(named)]
+Quota = Annotated[int | None, Field(ge=0, le=2**31 - 1)]
+Priority = Annotated[int, Field(ge=-1000, le=1000)]
+Weight = Annotated[float, Field(gt=0.001, le=1000)]
+Seconds = Annotated[int | None, Field(ge=1, le=31_536_000)]
+
+
+class Shown(BaseModel):
+    """A document that is made from a row."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Wanted(BaseModel):
+    """A document that a caller sends; what it does not know, it refuses."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ServerShown(Shown):
+    """`connected`: the daemon is in touch with this appliance process."""
+
+    id: str
+    name: str
+    state: ServerState
+    connected: bool = False
+    drain_deadline: datetime | None
+    address: str
+    hostname: str
+    host: str
+    has_rdma: bool
+    cuda_version: str
+    driver_version: str
+    daemon_version: str
+    created_at: datetime
+    revision: int
+
+
+class ServerChange(Wanted):
+    """`draining`: no new leases, those there get until the deadline; then `maintenance`."""
+
+    state: Literal["active", "draining", "maintenance"]
+    drain_deadline_s: Annotated[int, Field(ge=0, le=2_592_000)] | None = None
+
+
+class UpgradeWanted(Wanted):
+    version: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9A-Za-z]+){1,5}$", max_length=40)]
+
+
+class GpuShown(Shown):
+    id: str
+    server_id: str
+    ordinal: int
+    name: str
+    memory_mib: int
+    multiprocessors: int
+    reserved_mib: int
+    reserved_compute: int
+    state: GpuState
+    state_reason: str
+    revision: int
+
+
+class GpuChange(Wanted):
+    state: Literal["ready", "disabled"]
+    reason: Text = ""
+
+
+class SliceShown(Shown):
+    id: str
+    lease_id: str
+    gpu_id: str
+    server_id: str
+    ordinal: int
+    memory_mib: int
+    compute: int
+    state: SliceState
+
+
+class LeaseShown(Shown):
+    id: str
+    client_id: str
+    request: str
+    state: LeaseState
+    gpus: int
+    memory_mib: int | None
+    fraction: float | None
+    compute: int | None
+    filters: list[str]
+    priority: int
+    keeper: str
+    program: str
+    trace: str
+    position: int
+    reason: str
+    queued_at: datetime
+    granted_at: datetime | None
+    expires_at: datetime | None
+    ended_at: datetime | None
+    revision: int
+
+
+class LeaseWanted(Wanted):
+    """A request. `client` may be left out with a token of scope `client`. `request` names it: the same name again is
+    the same lease. A lease made here is kept until it is released; name a `keeper` (a process of the client, `agent`
+    for its agent) to have it end with that process."""
+
+    client: Name | None = None
+    request: Name | None = None
+    gpus: Annotated[int, Field(ge=1, le=4096)] = 1
+    memory_mib: Annotated[int | None, Field(ge=1, le=1 << 30)] = None
+    fraction: Annotated[float | None, Field(gt=0, le=1)] = None
+    compute: Annotated[int | None, Field(ge=1, le=1000)] = None
+    filters: Annotated[list[Text], Field(max_length=32)] = []
+    priority: Priority = 0
+    timeout_s: Annotated[int, Field(ge=0, le=2_592_000)] = 0
+    duration_s: Annotated[int, Field(ge=0, le=31_536_000)] = 0
+    keeper: Text = ""
+    program: Text = ""
+
+
+class AccessShown(BaseModel):
+    """What a program needs to reach its slices on one server."""
+
+    server_id: str
+    address: str
+    secret: str
+    slices: list[SliceShown]
+
+
+class ClientShown(Shown):
+    id: str
+    name: str
+    group_id: str
+    revoked_at: datetime | None
+    hostname: str
+    host: str
+    agent_version: str
+    max_gpus: int | None
+    max_memory_mib: int | None
+    max_leases: int | None
+    priority: int
+    seen_at: datetime | None
+    created_at: datetime
+    revision: int
+
+
+class ClientChange(Wanted):
+    """Fields left out stay as they are; a quota of null is unlimited."""
+
+    group_id: Name | None = None
+    max_gpus: Quota = None
+    max_memory_mib: Quota = None
+    max_leases: Quota = None
+    priority: Priority | None = None
+
+
+class GroupShown(Shown):
+    id: str
+    name: str
+    weight: float
+    priority: int
+    max_gpus: int | None
+    max_memory_mib: int | None
+    max_leases: int | None
+    max_lease_s: int | None
+    idle_after_s: int | None
+    created_at: datetime
+    revision: int
+
+
+class GroupWanted(Wanted):
+    """Quotas of null are unlimited. `weight`: its share when the queue is long."""
+
+    name: Name
+    weight: Weight = 1.0
+    priority: Priority = 0
+    max_gpus: Quota = None
+    max_memory_mib: Quota = None
+    max_leases: Quota = None
+    max_lease_s: Seconds = None
+    idle_after_s: Seconds = None
+
+
+class GroupChange(Wanted):
+    """Fields left out stay as they are."""
+
+    name: Name | None = None
+    weight: Weight | None = None
+    priority: Priority | None = None
+    max_gpus: Quota = None
+    max_memory_mib: Quota = None
+    max_leases: Quota = None
+    max_lease_s: Seconds = None
+    idle_after_s: Seconds = None
+
+
+class TokenShown(Shown):
+    id: str
+    name: str
+    scope: str
+    client_id: str | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    created_at: datetime
+    revision: int
+
+
+class TokenWanted(Wanted):
+    name: Name
+    scope: Literal["read", "client", "operator", "admin"]
+    client: Name | None = None
+    valid_s: Seconds = None
+
+
+class TokenMade(TokenShown):
+    """The only time the token itself is shown."""
+
+    token: str
+
+
+class EnrolmentShown(Shown):
+    id: str
+    role: str
+    name: str
+    group_id: str | None
+    expires_at: datetime
+    used_at: datetime | None
+    used_by: str
+    created_at: datetime
+
+
+class EnrolmentWanted(Wanted):
+    """`name`: the name the holder gets, which may replace the key of an enrolled machine."""
+
+    role: Literal["server", "client"]
+    name: Annotated[str, Field(max_length=200), AfterValidator(printable)] = ""
+    group: Annotated[str, Field(max_length=200), AfterValidator(printable)] = ""
+    valid_s: Annotated[int, Field(ge=60, le=604_800)] = 3600
+
+
+class EnrolmentMade(BaseModel):
+    """`ticket` is what the machine needs; it works once."""
+
+    ticket: str
+    expires_in_s: int
+
+
+class VCenterShown(Shown):
+    id: str
+    name: str
+    address: str
+    username: str
+    fingerprint: str
+    created_at: datetime
+    revision: int
+
+
+Fingerprint = Annotated[str, Field(pattern=r"^$|^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$")]
+Password = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(printable)]
+
+
+class VCenterWanted(Wanted):
+    """`fingerprint`: SHA-256 of its certificate, to pin it."""
+
+    name: Name
+    address: Name
+    username: Name
+    password: Password
+    fingerprint: Fingerprint = ""
+
+
+class VCenterChange(Wanted):
+    """Fields left out stay as they are."""
+
+    name: Name | None = None
+    address: Name | None = None
+    username: Name | None = None
+    password: Password | None = None
+    fingerprint: Fingerprint | None = None
+
+
+class EventShown(Shown):
+    id: int
+    at: datetime
+    kind: str
+    subject: str
+    text: str
+    trace: str
+
+
+class AuditShown(Shown):
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    status: int
+    trace: str
+
+
+class ReadingShown(Shown):
+    subject: str
+    check: str
+    state: str
+    value: str
+    threshold: str
+    meaning: str
+    remedy: str
+    measured_at: datetime
+
+
+class InstanceShown(Shown):
+    id: str
+    control_endpoint: str
+    api_url: str
+    started_at: datetime
+    seen_at: datetime
+
+
+class ApplianceShown(BaseModel):
+    """`trouble`: why nothing can be decided now; empty when all is well."""
+
+    version: str
+    deciding: bool
+    epoch: int
+    trouble: str
+    instances: list[InstanceShown]
+    servers: int
+    gpus: int
+    memory_mib: int
+    reserved_mib: int
+    leases: int
+    waiting: int
+
+
+class Health(BaseModel):
+    status: Literal["ok", "trouble"]
+    detail: str = ""

@@ -1,0 +1,582 @@
+"""The appliance's side of every conversation with daemons and agents, and the thread in which decisions are made.
+
+One turn of the loop: take what has arrived, answer heartbeats from memory, put everything that changes the pool into
+one transaction, and after its commit send what follows from it. So a burst of requests costs one commit, and nobody is
+told what was not written.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from appliance import health, metrics, presence
+from appliance.books import LedgerError
+from appliance.bus import Bus, Incoming, Knock, Peer
+from appliance.changes import ReportedGpu, apply_changes, server_reported
+from appliance.deadlines import tick
+from appliance.filters import FilterError, parse_filters
+from appliance.ledger import Ledger, RequestRefusedError
+from appliance.live import (
+    ClientNews,
+    DrainChanged,
+    Effect,
+    LiveLease,
+    PrepareOrder,
+    ReleaseOrder,
+    ReportWanted,
+    UpgradeOrder,
+)
+from appliance.peers import Directory, enrol
+from appliance.placement import RequestError, Shape
+from appliance.pool import OvercommittedError
+from appliance.questions import Questions
+from appliance.site import Site
+from appliance.state.database import DatabaseGoneError, DeposedError, Office
+from appliance.state.models import ServerState
+from gpuserver.protocol.control import messages
+from gpuserver.protocol.control.codec import MalformedMessageError, decode, encode, printable
+
+log = structlog.get_logger(__name__)
+TICK_S = 1.0
+LOOK_FOR_CHANGES_S = 0.25
+REFRESH_KEYS_S = 5.0
+MEASURE_S = 5.0
+"""How often notes of other appliance processes are looked for; those of this process wake the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A message that changes the pool, and when it came (monotonic seconds)."""
+
+    source: Incoming
+    content: Any
+    at: float
+
+
+class ControlLoop:
+    """`start()`, `stop()`; `wake()` after writing something the ledger must take in."""
+
+    def __init__(self, site: Site, engine: Engine, holder: str) -> None:
+        config = site.config
+        self.site = site
+        self.engine = engine
+        self.office = Office(engine, holder, config.control_endpoint)
+        self.ledger = Ledger(engine, self.office)
+        self.directory = Directory(engine)
+        listen = f"tcp://{config.listen}:"
+        self.bus = Bus(
+            site.curve_secret, f"{listen}{config.control_port}", f"{listen}{config.enrol_port}", self._find_peer
+        )
+        self.presence = presence.Presence()
+        self.instances = presence.Instances(engine, holder, config.control_endpoint, config.api_url)
+        self.observed = health.Observed()
+        self.questions = Questions(engine, self._later)
+        self.leading = False
+        self.trouble = ""
+        """Why nothing can be decided now; empty when it can."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="control", daemon=True)
+        self._posted: list[Callable[[], None]] = []
+        self._posted_lock = threading.Lock()
+        self._requesters: dict[str, str] = {}
+        """Lease → the client process that asked for it, where another one keeps it."""
+        self._tick_at = 0.0
+        self._changes_at = 0.0
+        self._turn_at = time.monotonic()
+        self._refresh = True
+        self._refresh_at = 0.0
+        self._measure_at = 0.0
+
+    # The thread
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the turn under way, resign the office and close the sockets."""
+        self._stopping.set()
+        self.bus.wake()
+        self._thread.join(30)
+        self.questions.close()
+
+    def wake(self, keys: bool = False) -> None:
+        """Something was written that must be taken in now, `keys`: about who may speak. From any thread."""
+        self._refresh = self._refresh or keys
+        self._changes_at = 0.0
+        self.bus.wake()
+
+    def _later(self, action: Callable[[], None]) -> None:
+        """Run an action in the loop's thread; from any thread."""
+        with self._posted_lock:
+            self._posted.append(action)
+        self.bus.wake()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._turn()
+            if self.leading:
+                self._guarded(self.office.resign)
+        except Exception:
+            log.exception("control-loop-ended")
+            raise
+        finally:
+            self._guarded(self.instances.leave)
+            self.bus.close()
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        soon = min(self._tick_at, self._changes_at if self.leading else self._tick_at) - now
+        incoming, knocks, _ = self.bus.wait(min(max(soon, 0.0), TICK_S))
+        now = time.monotonic()
+        if now - self._turn_at > 2 * TICK_S:
+            # This process slept (a suspended VM, a stuck disk): silence of others in that time proves nothing.
+            self.presence.forgive(now)
+        self._turn_at = now
+        with self._posted_lock:
+            posted, self._posted = self._posted, []
+        for action in posted:
+            action()
+        for knock in knocks:
+            self._enrol(knock)
+        decisions = [each for each in (self._read(source, now) for source in incoming) if each is not None]
+        ticking = now >= self._tick_at
+        if ticking:
+            self._tick_at = now + TICK_S
+            self._hold_office(now)
+        if self._refresh:
+            self._refresh = False
+            self._guarded(self.directory.refresh)
+        if self.leading and (decisions or ticking or now >= self._changes_at):
+            self._changes_at = now + LOOK_FOR_CHANGES_S
+            self._decide(decisions, ticking)
+        elif decisions:
+            for each in decisions:
+                self._decline(each)
+
+    def _guarded(self, action: Callable[[], Any]) -> Any:
+        """Do something with the database outside the ledger; its being away is noted, not fatal."""
+        try:
+            return action()
+        except (DatabaseGoneError, SQLAlchemyError) as failure:
+            self._in_trouble("database", failure)
+            return None
+
+    def _find_peer(self, key: str) -> Peer | None:
+        found: Peer | None = self._guarded(lambda: self.directory.find(key))
+        return found
+
+    def _in_trouble(self, why: str, failure: Exception) -> None:
+        metrics.DATABASE.labels(why).inc()
+        if self.trouble != str(failure):
+            log.error("cannot-decide", why=why, error=str(failure))
+        self.trouble = str(failure)
+
+    # Office
+
+    def _hold_office(self, now: float) -> None:
+        held = self._guarded(self.office.campaign)
+        self._guarded(self.instances.renew)
+        if self.instances.several and now >= self._refresh_at:
+            # Another process may have revoked keys.
+            self._refresh, self._refresh_at = True, now + REFRESH_KEYS_S
+        if held is False and self.leading:
+            self._step_down("another appliance process decides now")
+        elif held and (not self.leading or not self.ledger.loaded):
+            self._take_over(now)
+        metrics.LEADER.set(self.leading)
+        metrics.EPOCH.set(self.office.epoch)
+        metrics.REFUSED.set(self.bus.refused)
+
+    def _take_over(self, now: float) -> None:
+        try:
+            self.ledger.load()
+        except (DatabaseGoneError, DeposedError, SQLAlchemyError, OvercommittedError, FilterError) as failure:
+            self._in_trouble("load", failure)
+            self.leading = False
+            return
+        self.leading, self.trouble = True, ""
+        self.presence.expect(self.ledger.pool.servers, self.ledger.by_keeper, now)
+        log.info(
+            "deciding", epoch=self.office.epoch, leases=len(self.ledger.leases), servers=len(self.ledger.pool.servers)
+        )
+        report = encode(messages.Report(self.office.epoch))
+        for route in self.presence.every_route():
+            self.bus.send(route, report)
+
+    def _step_down(self, why: str) -> None:
+        log.warning("not-deciding-any-more", why=why)
+        self.leading = False
+        self.ledger.loaded = False
+
+    # What arrives
+
+    def _enrol(self, knock: Knock) -> None:
+        try:
+            wanted = decode(knock.frame)
+        except MalformedMessageError as wrong:
+            self.bus.answer(knock.route, encode(messages.Refused("malformed", printable(str(wrong)))))
+            return
+        if not isinstance(wanted, messages.Enrol):
+            self.bus.answer(knock.route, encode(messages.Refused("malformed", "enrol first")))
+            return
+        made = self._guarded(lambda: enrol(self.engine, knock.key, wanted))
+        if isinstance(made, Peer):
+            log.info("enrolled", peer=made.id, name=wanted.name)
+            self._changes_at = 0.0
+            self._guarded(self.directory.refresh)
+            answer: Any = messages.Enrolled(made.id, wanted.name, self.instances.endpoints)
+        else:
+            answer = made or messages.Refused("unavailable", "the appliance's database does not answer; try again")
+        self.bus.answer(knock.route, encode(answer))
+
+    def _read(self, source: Incoming, now: float) -> Decision | None:
+        """Answer what needs no decision; return what does."""
+        try:
+            content = decode(source.frame)
+        except MalformedMessageError as wrong:
+            log.warning("malformed-message", peer=source.peer.id, error=str(wrong))
+            self.bus.send(source.route, encode(messages.Refused("malformed", printable(str(wrong)))))
+            return None
+        metrics.MESSAGES.labels(content.KIND).inc()
+        if isinstance(content, messages.Heartbeat):
+            self._heartbeat(source, content, now)
+            return None
+        if isinstance(content, messages.Ask):
+            self.questions.ask(source, content, self.bus.send)
+            return None
+        if isinstance(content, messages.Observations):
+            self._observed(source.peer, content)
+            return None
+        if isinstance(content, messages.Hello):
+            if content.role != source.peer.role:
+                refused = messages.Refused(
+                    "role", f"this key is enrolled as a {source.peer.role}, not a {content.role}"
+                )
+                self.bus.send(source.route, encode(refused))
+                return None
+            self.presence.greet(source, content, now)
+        return Decision(source, content, now)
+
+    def _heartbeat(self, source: Incoming, content: messages.Heartbeat, now: float) -> None:
+        epoch = self.office.epoch
+        if not self.presence.beat(source, content, now):
+            self.bus.send(source.route, encode(messages.Report(epoch)))
+            return
+        self.bus.send(source.route, encode(messages.Beat(epoch, self.leading, time.time())))
+        if source.peer.role == messages.SERVER and content.use:
+            self.presence.used(source.peer.id, content.use)
+            if self.leading:
+                for use in content.use:
+                    self.ledger.used(use.lease, use.idle_s)
+
+    def _observed(self, peer: Peer, content: messages.Observations) -> None:
+        skew = self.presence.clock_skew(peer.id)
+        readings = health.judge(peer.id, content.observed, skew, self.ledger.settings)
+        self.observed.note(peer.id, readings)
+
+    def _decline(self, decision: Decision) -> None:
+        """This process does not decide now: say so, where somebody waits for an answer."""
+        content, route = decision.content, decision.source.route
+        if isinstance(content, messages.Hello):
+            self.bus.send(route, encode(self._welcome(decision.source.peer, ())))
+        elif isinstance(content, messages.RequestLease):
+            reason = self.trouble or "this appliance process does not decide; another one does"
+            self.bus.send(
+                route, encode(messages.Denied(content.request, "unavailable", printable(reason), again_s=1.0))
+            )
+
+    def _welcome(self, peer: Peer, problems: tuple[str, ...]) -> messages.Welcome:
+        settings = self.ledger.settings
+        return messages.Welcome(
+            id=peer.id,
+            epoch=self.office.epoch,
+            leader=self.leading,
+            heartbeat_s=self.presence.heartbeat_s(settings.heartbeat_s),
+            lost_after_s=settings.lost_after_s,
+            endpoints=self.instances.endpoints,
+            problems=problems,
+        )
+
+    # Decisions
+
+    def _decide(self, decisions: list[Decision], ticking: bool) -> None:
+        started = time.monotonic()
+        after: list[tuple[bytes, Any]] = []
+        try:
+            with self.ledger.batch() as batch:
+                apply_changes(self.ledger)
+                self._settle(decisions, after)
+                if ticking:
+                    self._time_passes()
+                self.ledger.serve_queue()
+                if ticking:
+                    self.ledger.publish_queue()
+        except (DatabaseGoneError, DeposedError, SQLAlchemyError, OvercommittedError, LedgerError) as failure:
+            self._failed(failure, decisions)
+            return
+        except Exception as failure:
+            log.exception("decision-failed")
+            self._failed(failure, decisions)
+            return
+        self.trouble = ""
+        for route, content in after:
+            self.bus.send(route, encode(content))
+        for effect in batch.effects:
+            self._carry_out(effect)
+        done = time.monotonic()
+        metrics.BATCH.observe(done - started)
+        for each in decisions:
+            if isinstance(each.content, messages.RequestLease):
+                metrics.DECISION.observe(done - each.at)
+        if ticking and done >= self._measure_at:
+            self._measure_at = done + MEASURE_S
+            presence.measure(self.ledger, self.presence)
+            self.presence.forget(done)
+
+    def _failed(self, failure: Exception, decisions: list[Decision]) -> None:
+        """Nothing was written: memory is thrown away, whoever asked is told, and the next tick loads anew."""
+        self._in_trouble(type(failure).__name__, failure)
+        self._step_down(str(failure))
+        self._tick_at = min(self._tick_at, time.monotonic() + 0.2)
+        for each in decisions:
+            self._decline(each)
+
+    def _settle(self, decisions: list[Decision], after: list[tuple[bytes, Any]]) -> None:
+        asked = [each for each in decisions if isinstance(each.content, messages.RequestLease)]
+        over = self.ledger.ended_requests((each.source.peer.id, each.content.request) for each in asked)
+        for each in decisions:
+            handler = HANDLERS.get(type(each.content))
+            if handler is None:
+                after.append((each.source.route, messages.Refused("unexpected", f"{each.content.KIND} is not for me")))
+                continue
+            role, method = handler
+            if each.source.peer.role != role and role:
+                after.append(
+                    (each.source.route, messages.Refused("role", f"{each.content.KIND} is for a {role} to say"))
+                )
+                continue
+            if isinstance(each.content, messages.RequestLease):
+                ended = over.get((each.source.peer.id, each.content.request))
+                if ended:
+                    after.append((each.source.route, messages.LeaseEnded(each.content.request, *ended)))
+                    continue
+            answer = method(self, each)
+            if answer is not None:
+                after.append((each.source.route, answer))
+
+    def _hello(self, decision: Decision) -> Any:
+        peer, hello = decision.source.peer, decision.content
+        if peer.role == messages.CLIENT:
+            presence.note_client(self.ledger, peer.id, hello)
+            unknown = [id_ for id_ in hello.kept if id_ not in self.ledger.leases]
+            for id_ in unknown:
+                self.bus.send(decision.source.route, encode(messages.LeaseEnded("", id_, "it is over")))
+            return self._welcome(peer, ())
+        facts = {
+            name: getattr(hello, name)[:200]
+            for name in ("address", "hostname", "host", "cuda_version", "driver_version")
+        }
+        problems = server_reported(
+            self.ledger,
+            peer.id,
+            {**facts, "has_rdma": hello.has_rdma, "daemon_version": hello.version[:200]},
+            gpus=[
+                ReportedGpu(
+                    each.id[:200], each.ordinal % 65536, each.name[:200], each.memory_mib, each.multiprocessors % 65536
+                )
+                for each in hello.gpus
+            ],
+            held=[(each.lease, each.fence) for each in hello.held],
+            restarted=self.presence.is_new_process(peer.id, hello.instance),
+        )
+        wanted = self.ledger.wanted.get(peer.id)
+        if wanted is ServerState.DRAINING:
+            self._say_drain(peer.id)
+        return self._welcome(peer, tuple(map(printable, problems)))
+
+    def _say_drain(self, server: str) -> None:
+        left = self.ledger.drain_by.get(server, self.ledger.clock()) - self.ledger.clock()
+        active = self.ledger.wanted.get(server) is not ServerState.ACTIVE
+        self._to_server(server, messages.Drain(self.office.epoch, active, max(0.0, left)))
+
+    def _goodbye(self, decision: Decision) -> None:
+        peer, content = decision.source.peer, decision.content
+        self.presence.leave(peer.id, content.instance)
+        if peer.role == messages.CLIENT:
+            self.ledger.keeper_lost(peer.id, content.instance, content.reason or "its program ended")
+        else:
+            self.ledger.close(peer.id)
+
+    def _request(self, decision: Decision) -> Any:
+        wanted = decision.content
+        client = decision.source.peer.id
+        try:
+            shape = Shape(
+                wanted.gpus, wanted.memory_mib, wanted.fraction, wanted.compute, parse_filters(wanted.filters)
+            )
+            keeper = wanted.keeper or wanted.instance
+            if not self.presence.is_here(client, keeper):
+                raise RequestRefusedError(
+                    "no_keeper", f"{keeper} of this client is not connected: start the client agent"
+                )
+            lease = self.ledger.request(
+                client,
+                wanted.request[:200],
+                shape,
+                timeout_s=min(max(wanted.timeout_s, 0.0), 2_592_000.0),
+                duration_s=min(max(wanted.duration_s, 0.0), 31_536_000.0),
+                priority=max(wanted.priority, -1000),
+                keeper=keeper,
+                program=wanted.program[:500],
+                trace=wanted.trace[:64],
+            )
+        except RequestRefusedError as refused:
+            metrics.REQUESTS.labels("refused").inc()
+            nearest = str(refused.nearest) if refused.nearest else ""
+            return messages.Denied(wanted.request, refused.code, printable(refused.reason), printable(nearest))
+        except (FilterError, RequestError) as wrong:
+            metrics.REQUESTS.labels("wrong").inc()
+            return messages.Denied(wanted.request, "wrong", printable(str(wrong)))
+        metrics.REQUESTS.labels("taken").inc()
+        if keeper != wanted.instance:
+            self._requesters[lease.id] = wanted.instance
+        return None
+
+    def _release(self, decision: Decision) -> Any:
+        wanted = decision.content
+        lease = self.ledger.leases.get(wanted.lease)
+        if lease is None or lease.member.id != decision.source.peer.id:
+            return messages.LeaseEnded("", wanted.lease, "it is over, or not this client's")
+        self.ledger.end(lease, wanted.reason[:500] or "released by its client")
+        return None
+
+    def _withdraw(self, decision: Decision) -> None:
+        lease = self.ledger.by_request.get((decision.source.peer.id, decision.content.request))
+        if lease is not None:
+            self.ledger.end(self.ledger.leases[lease], "withdrawn by its client")
+
+    def _prepared(self, decision: Decision) -> None:
+        self.ledger.prepared(decision.source.peer.id, decision.content.lease, decision.content.fence)
+
+    def _prepare_refused(self, decision: Decision) -> None:
+        answer = decision.content
+        log.warning("prepare-refused", server=decision.source.peer.id, lease=answer.lease, reason=answer.reason)
+        self.ledger.prepare_refused(
+            decision.source.peer.id, answer.lease, answer.fence, code=answer.code, reason=answer.reason, gpu=answer.gpu
+        )
+
+    def _released(self, decision: Decision) -> None:
+        self.ledger.released(decision.source.peer.id, decision.content.lease, decision.content.fence)
+
+    def _measured(self, decision: Decision) -> None:
+        presence.note_distance(self.ledger, decision.source.peer.id, decision.content)
+
+    def _upgrade_answer(self, decision: Decision) -> None:
+        answer = decision.content
+        text = f"{'will install' if answer.accepted else 'refused'} {answer.version}: {answer.detail}"
+        self.ledger.now_deciding.books.event("server.upgrade", decision.source.peer.id, text[:500])
+
+    def _time_passes(self) -> None:
+        now, settings = time.monotonic(), self.ledger.settings
+        lost_after = max(settings.lost_after_s, 3 * self.presence.heartbeat_s(settings.heartbeat_s))
+        for server in self.presence.silent_servers(now, lost_after):
+            self.ledger.server_lost(server, f"server {server} was silent for {lost_after:g} s")
+        for client, keeper in self.presence.silent_keepers(now, lost_after, self.ledger.by_keeper):
+            self.ledger.keeper_lost(client, keeper, f"its client was silent for {lost_after:g} s")
+        self.observed.write(self.ledger.now_deciding, now)
+        tick(self.ledger)
+
+    # What follows from decisions
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, PrepareOrder):
+            self._to_server(effect.server, self._prepare(effect))
+        elif isinstance(effect, ReleaseOrder):
+            self._to_server(
+                effect.server,
+                messages.Release(effect.lease, effect.fence, self.office.epoch, printable(effect.reason)),
+            )
+        elif isinstance(effect, DrainChanged):
+            self._say_drain(effect.server)
+        elif isinstance(effect, UpgradeOrder):
+            self._to_server(effect.server, messages.Upgrade(self.office.epoch, effect.version))
+        elif isinstance(effect, ReportWanted):
+            self._to_server(effect.server, messages.Report(self.office.epoch))
+        else:
+            self._tell(effect)
+
+    def _prepare(self, order: PrepareOrder) -> messages.Prepare:
+        lease = order.lease
+        return messages.Prepare(
+            lease=lease.id,
+            fence=order.fence,
+            epoch=self.office.epoch,
+            slices=self._slices(lease, order.server),
+            secret=self.site.session_secret(lease.id, order.server, order.fence),
+            client=lease.member.id,
+            trace=lease.trace,
+        )
+
+    @staticmethod
+    def _slices(lease: LiveLease, server: str) -> tuple[messages.SliceOrder, ...]:
+        return tuple(
+            messages.SliceOrder(each.gpu, each.ordinal, each.memory_mib, each.compute) for each in lease.on(server)
+        )
+
+    def _to_server(self, server: str, content: Any) -> None:
+        """Send an order; one that does not arrive is repeated when the daemon reports the next time."""
+        route = self.presence.route_to_server(server)
+        if route is not None:
+            self.bus.send(route, encode(content))
+
+    def _tell(self, news: ClientNews) -> None:
+        lease = news.lease
+        if news.kind == "granted":
+            metrics.WAITED.observe(max(0.0, time.time() - lease.queued_at))
+            content: Any = self.granted(lease)
+        elif news.kind == "queued":
+            content = messages.Queued(lease.request, lease.id, lease.position, printable(lease.reason))
+        elif news.kind == "ended":
+            metrics.ENDS.inc()
+            content = messages.LeaseEnded(lease.request, lease.id, printable(news.text))
+        else:
+            content = messages.Notice(lease.id, printable(news.text), news.seconds)
+        for instance in {lease.keeper, self._requesters.get(lease.id, lease.keeper)}:
+            route = self.presence.route_to(lease.member.id, instance)
+            if route is not None:
+                self.bus.send(route, encode(content))
+        if news.kind == "ended":
+            self._requesters.pop(lease.id, None)
+
+    def granted(self, lease: LiveLease) -> messages.Granted:
+        """What a client needs to use its lease."""
+        grants = []
+        for id_ in lease.servers:
+            server = self.ledger.pool.servers[id_]
+            secret = self.site.session_secret(lease.id, id_, lease.fence)
+            grants.append(messages.Grant(id_, server.name, server.address, secret, self._slices(lease, id_)))
+        left = None if lease.expires_at is None else max(0.0, lease.expires_at - time.time())
+        return messages.Granted(lease.request, lease.id, lease.fence, tuple(grants), left)
+
+
+HANDLERS: dict[type, tuple[str, Callable[[ControlLoop, Decision], Any]]] = {
+    messages.Hello: ("", ControlLoop._hello),
+    messages.Goodbye: ("", ControlLoop._goodbye),
+    messages.RequestLease: (messages.CLIENT, ControlLoop._request),
+    messages.Withdraw: (messages.CLIENT, ControlLoop._withdraw),
+    messages.ReleaseLease: (messages.CLIENT, ControlLoop._release),
+    messages.Measured: (messages.CLIENT, ControlLoop._measured),
+    messages.Prepared: (messages.SERVER, ControlLoop._prepared),
+    messages.PrepareRefused: (messages.SERVER, ControlLoop._prepare_refused),
+    messages.Released: (messages.SERVER, ControlLoop._released),
+    messages.UpgradeAnswer: (messages.SERVER, ControlLoop._upgrade_answer),
+}

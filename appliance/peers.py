@@ -1,0 +1,165 @@
+"""Who is enrolled: from CURVE keys to peers, and from one-time tokens to enrolled keys."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from appliance.books import note_changes
+from appliance.bus import Peer
+from appliance.ids import new_id
+from appliance.state.database import reading, writing
+from appliance.state.models import Audit, Client, EnrolmentToken, Event, Group, Server, ServerState, now
+from gpuserver.protocol.control.messages import CLIENT, SERVER, Enrol, Refused
+
+DEFAULT_GROUP = "default"
+
+
+def digest(token: str) -> str:
+    """What is kept of a token. They carry 256 random bits, so a plain hash is enough."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class Directory:
+    """Keys and their peers, remembered; what was revoked is read again by `refresh`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._known: dict[str, Peer] = {}
+        self._revoked: frozenset[str] = frozenset()
+
+    def find(self, key: str) -> Peer | None:
+        """The enrolled peer of a key; asks the database the first time."""
+        if key in self._revoked:
+            return None
+        peer = self._known.get(key)
+        if peer is None and len(key) == 40:
+            peer = self._look_up(key)
+            if peer is not None:
+                self._known[key] = peer
+        return peer
+
+    def _look_up(self, key: str) -> Peer | None:
+        with reading(self.engine) as session:
+            server = session.scalars(
+                select(Server).where(Server.public_key == key, Server.state != ServerState.REVOKED)
+            ).one_or_none()
+            if server is not None:
+                return Peer(server.id, SERVER, key)
+            client = session.scalars(
+                select(Client).where(Client.public_key == key, Client.revoked_at.is_(None))
+            ).one_or_none()
+            return Peer(client.id, CLIENT, key) if client is not None else None
+
+    def refresh(self) -> None:
+        """Read which keys are revoked now, and forget those that were replaced."""
+        with reading(self.engine) as session:
+            servers = session.execute(select(Server.public_key, Server.id, Server.state)).all()
+            clients = session.execute(select(Client.public_key, Client.id, Client.revoked_at)).all()
+        valid = {row.public_key for row in servers if row.state != ServerState.REVOKED}
+        valid |= {row.public_key for row in clients if row.revoked_at is None}
+        gone = frozenset(key for key in self._known if key not in valid)
+        self._revoked = frozenset(row.public_key for row in servers if row.state == ServerState.REVOKED) | frozenset(
+            row.public_key for row in clients if row.revoked_at is not None
+        )
+        for key in gone:
+            del self._known[key]
+
+
+def new_enrolment_token(engine: Engine, role: str, *, name: str = "", group: str = "", valid_s: float = 3600.0) -> str:
+    """A one-time token for a daemon (`server`) or an agent (`client`). Raises ValueError for an unknown group."""
+    token = secrets.token_urlsafe(32)
+    with writing(engine) as session:
+        group_id = None
+        if role == CLIENT:
+            found = session.scalars(select(Group).where(Group.name == (group or DEFAULT_GROUP))).one_or_none()
+            if found is None:
+                raise ValueError(f"there is no group {group or DEFAULT_GROUP!r}")
+            group_id = found.id
+        session.add(
+            EnrolmentToken(
+                id=new_id("ticket"),
+                digest=digest(token),
+                role=role,
+                name=name,
+                group_id=group_id,
+                expires_at=now() + timedelta(seconds=valid_s),
+            )
+        )
+    return token
+
+
+def enrol(engine: Engine, key: str, wanted: Enrol) -> Peer | Refused:
+    """Use up a token and enrol `key`. A machine that had a key gets the new one; its old key is worth nothing."""
+    with writing(engine) as session:
+        token = session.scalars(
+            select(EnrolmentToken).where(EnrolmentToken.digest == digest(wanted.token)).with_for_update()
+        ).one_or_none()
+        problem = _token_problem(token, wanted)
+        if problem or token is None:
+            session.add(Audit(actor=f"key {key[:12]}…", action="enrol", subject=wanted.name[:200], status=403))
+            return Refused("token", problem)
+        name = (token.name or wanted.name)[:200]
+        if key_in_use(session, key):
+            return Refused("key", "this key is enrolled already")
+        row: Server | Client | None
+        if token.role == SERVER:
+            row = session.scalars(select(Server).where(Server.name == name)).one_or_none()
+        else:
+            row = session.scalars(select(Client).where(Client.name == name)).one_or_none()
+        if row is not None and not token.name and not _revoked(row):
+            return Refused(
+                "name",
+                f"{name!r} is enrolled already: to replace its key, make the ticket for that name "
+                f"(`gpuferry appliance token --enrol {token.role} --name {name}`)",
+            )
+        if row is None:
+            row = (
+                Server(id=new_id("server"), name=name)
+                if token.role == SERVER
+                else Client(id=new_id("client"), name=name, group_id=token.group_id or "")
+            )
+            session.add(row)
+        row.public_key = key
+        row.hostname = wanted.hostname[:200]
+        if isinstance(row, Server):
+            if row.state == ServerState.REVOKED:
+                row.state = ServerState.ACTIVE
+        else:
+            row.revoked_at = None
+            row.group_id = token.group_id or row.group_id
+        token.used_at, token.used_by = now(), row.id
+        session.add(Event(kind=f"{token.role}.enrolled", subject=row.id, text=f"{name} was enrolled"))
+        session.add(Audit(actor=token.id, action="enrol", subject=row.id, status=200))
+        session.flush()
+        note_changes(session.connection(), [(token.role, row.id)])
+        return Peer(row.id, token.role, key)
+
+
+def key_in_use(session: Session, key: str) -> bool:
+    return any(
+        session.scalars(select(table.id).where(table.public_key == key)).first() is not None
+        for table in (Server, Client)
+    )
+
+
+def _revoked(row: Server | Client) -> bool:
+    return row.state == ServerState.REVOKED if isinstance(row, Server) else row.revoked_at is not None
+
+
+def _token_problem(token: EnrolmentToken | None, wanted: Enrol) -> str:
+    if token is None:
+        return "this enrolment token does not exist: make a new ticket with `gpuferry appliance token --enrol`"
+    if token.used_at is not None:
+        return f"this enrolment token was used at {token.used_at:%Y-%m-%d %H:%M} UTC; each works once: make a new one"
+    if token.expires_at < now():
+        return f"this enrolment token expired at {token.expires_at:%Y-%m-%d %H:%M:%S} UTC: make a new one"
+    if token.role != wanted.role:
+        return f"this enrolment token is for a {token.role}, not for a {wanted.role}"
+    if not (token.name or wanted.name).strip():
+        return "a name is needed"
+    return ""

@@ -1,0 +1,69 @@
+"""The running appliance: the control loop, the REST API and the hourly housekeeping of one process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+import structlog
+import uvicorn
+
+from appliance import certificates
+from appliance.api.app import make_app
+from appliance.control import ControlLoop
+from appliance.ids import new_id
+from appliance.retention import forget_old
+from appliance.site import Site
+from appliance.state.database import DatabaseGoneError, migrate, open_database
+
+log = structlog.get_logger(__name__)
+HOUSEKEEPING_S = 3600.0
+RENEW_CERTIFICATE_DAYS = 30
+
+
+def serve(site: Site) -> int:
+    """Run until SIGTERM or SIGINT. Returns the exit status."""
+    config = site.config
+    migrate(config.database)
+    engine = open_database(config.database)
+    if config.tls and certificates.days_left(site.folder) < RENEW_CERTIFICATE_DAYS:
+        certificates.issue(site.folder, [config.name, "localhost", "127.0.0.1"])
+        log.info("certificate-renewed", days=certificates.days_left(site.folder))
+    loop = ControlLoop(site, engine, new_id(f"{socket.gethostname()}-{os.getpid()}"))
+    loop.start()
+    stopping = threading.Event()
+    housekeeping = threading.Thread(target=_keep_house, args=(loop, stopping), name="housekeeping", daemon=True)
+    housekeeping.start()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(site, engine, loop),
+            host=config.listen,
+            port=config.api_port,
+            ssl_certfile=str(site.folder / "tls.pem") if config.tls else None,
+            ssl_keyfile=str(site.folder / "tls.key") if config.tls else None,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+    )
+    log.info("serving", api=config.api_url, control=config.control_endpoint)
+    try:
+        server.run()
+    finally:
+        stopping.set()
+        loop.stop()
+        engine.dispose()
+    return 0 if server.started else 1
+
+
+def _keep_house(loop: ControlLoop, stopping: threading.Event) -> None:
+    while not stopping.wait(HOUSEKEEPING_S):
+        if loop.leading:
+            try:
+                gone = forget_old(loop.engine)
+            except DatabaseGoneError as away:
+                log.warning("housekeeping-put-off", why=str(away))
+            else:
+                log.info("housekeeping", rows=gone)

@@ -1,0 +1,129 @@
+"""CURVE: keys, the ticket that starts an enrolment, and the identity file of an enrolled peer.
+
+Every connection of the control plane is encrypted and authenticated by CurveZMQ (ZeroMQ RFC 26). A ticket carries the
+appliance's public key, so a peer knows whom it talks to from its first byte; the appliance knows its peers by theirs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils import z85
+
+TICKET_PREFIX = "gpuferry1."
+
+
+class TicketError(ValueError):
+    """Text that is not an enrolment ticket."""
+
+
+class IdentityError(RuntimeError):
+    """The identity file is missing or unreadable; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Where to enrol (`tcp://host:port`), whose key answers there (Z85), and the one-time token."""
+
+    endpoint: str
+    appliance_key: str
+    token: str
+
+    def __str__(self) -> str:
+        text = json.dumps({"e": self.endpoint, "k": self.appliance_key, "t": self.token}, separators=(",", ":"))
+        return TICKET_PREFIX + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def parse_ticket(text: str) -> Ticket:
+    """Read a ticket. Raises TicketError."""
+    text = text.strip()
+    try:
+        if not text.startswith(TICKET_PREFIX):
+            raise ValueError("it does not start with " + TICKET_PREFIX)
+        body = text[len(TICKET_PREFIX) :]
+        fields = json.loads(base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True))
+        ticket = Ticket(str(fields["e"]), str(fields["k"]), str(fields["t"]))
+        z85.decode(ticket.appliance_key)
+        if len(ticket.appliance_key) != 40:
+            raise ValueError("its key is not one")
+    except (ValueError, KeyError, TypeError) as wrong:
+        raise TicketError(
+            f"not an enrolment ticket ({wrong}): ask for one with `gpuferry appliance token --enrol server`"
+        ) from None
+    return ticket
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An enrolled peer: its key pair (Z85), the appliance's key, and where the appliance listens."""
+
+    id: str
+    name: str
+    role: str
+    public_key: str
+    secret_key: str
+    appliance_key: str
+    endpoints: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        write_private(path, json.dumps(asdict(self), indent=1).encode())
+
+
+def load_identity(path: Path) -> Identity:
+    """Raises IdentityError."""
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        fields["endpoints"] = tuple(fields["endpoints"])
+        return Identity(**fields)
+    except FileNotFoundError:
+        raise IdentityError(f"this machine is not enrolled ({path} is missing): enrol it with a ticket first") from None
+    except (ValueError, TypeError, KeyError, OSError) as wrong:
+        raise IdentityError(f"{path} cannot be read ({wrong}): enrol this machine again") from None
+
+
+def new_keys() -> tuple[str, str]:
+    """A fresh CURVE key pair (public, secret) in Z85."""
+    public, secret = zmq.curve_keypair()
+    return public.decode(), secret.decode()
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def open_dealer(
+    context: zmq.Context[Any], endpoint: str, public_key: str, secret_key: str, appliance_key: str
+) -> zmq.Socket[Any]:
+    """A peer's socket: reconnects by itself, notices a silent network, keeps nothing for an appliance that is away."""
+    socket: zmq.Socket[Any] = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 500)
+    socket.setsockopt(zmq.RECONNECT_IVL, 100)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15000)
+    socket.setsockopt(zmq.IPV6, 1)
+    # Without a connection there is no queue: heartbeats of an hour ago must not arrive.
+    socket.setsockopt(zmq.IMMEDIATE, 1)
+    socket.curve_publickey = public_key.encode()
+    socket.curve_secretkey = secret_key.encode()
+    socket.curve_serverkey = appliance_key.encode()
+    socket.connect(endpoint)
+    return socket
