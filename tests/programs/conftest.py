@@ -101,7 +101,9 @@ def toolkit() -> Path:
     for place in map(Path, sys.path):
         if (place / "nvidia" / "cu13" / "bin" / "nvcc").exists():
             return place / "nvidia" / "cu13"
-    raise RuntimeError("no nvcc: install the wheels nvidia-cuda-nvcc, nvidia-nvvm, nvidia-cuda-runtime, nvidia-cuda-cccl")
+    raise RuntimeError(
+        "no nvcc: install the wheels nvidia-cuda-nvcc, nvidia-nvvm, nvidia-cuda-runtime, nvidia-cuda-cccl"
+    )
 
 
 def build(name: str) -> Path:
