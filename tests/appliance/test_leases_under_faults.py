@@ -142,7 +142,7 @@ class Site(RuleBasedStateMachine):
                     action(process.ledger)
                 process.ledger.serve_queue()
                 if crash == "before":
-                    batch.books.write(batch.connection)
+                    batch.books.write(process.ledger.connection)
                     raise Killed
         except (Killed, DeposedError):
             process.leading = False
@@ -245,13 +245,23 @@ class Site(RuleBasedStateMachine):
             first = next(i for i, each in enumerate(daemon.inbox) if each[0] == epoch)
             daemon.receive(*daemon.inbox.pop(first))
 
-    @rule(data=st.data(), crash=st.sampled_from(["", "", "before", "after"]))
-    def answer(self, data: st.DataObject, crash: str) -> None:
+    @rule(data=st.data(), crash=st.sampled_from(["", "", "before", "after"]), later=st.booleans())
+    def answer(self, data: st.DataObject, crash: str, later: bool) -> None:
         server = data.draw(st.sampled_from(sorted(self.daemons)))
         daemon = self.daemons[server]
         if daemon.outbox and not daemon.cut_off:
             kind, lease, fence = daemon.outbox.pop(0)
-            self.decide(lambda ledger: getattr(ledger, kind)(server, lease, fence), crash=crash)
+            if later:
+                self.confirm(lambda ledger: getattr(ledger, kind)(server, lease, fence))
+            else:
+                self.decide(lambda ledger: getattr(ledger, kind)(server, lease, fence), crash=crash)
+
+    def confirm(self, action: Callable[[Ledger], object]) -> None:
+        """As the control loop takes in confirmations while nobody waits: written with the next transaction."""
+        for process in self.processes:
+            if process.leading and process.ledger.loaded and not process.ledger.waiting:
+                with process.ledger.confirmations():
+                    action(process.ledger)
 
     @rule(data=st.data())
     def cut_off(self, data: st.DataObject) -> None:
