@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 import pytest
+
 from tests.gpuserver.softgpu.ptx_instructions.ptx_engine import EngineError, Program, library
 
 I32 = np.int32
