@@ -273,8 +273,8 @@ Handler find_half(const Shape& s) {
                 CASE(eq)
                 CASE(ne)
                 CASE(lt)
-                CASE(le) CASE(gt) CASE(ge) CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num)
-                    CASE(nan)
+                CASE(le)
+                CASE(gt) CASE(ge) CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num) CASE(nan)
 #undef CASE
             }
         }
