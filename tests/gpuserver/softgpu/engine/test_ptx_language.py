@@ -164,17 +164,11 @@ def test_calls_with_registers_and_param_space() -> None:
 def test_call_through_a_pointer_with_lanes_going_different_ways() -> None:
     before = """
 .func (.param .b32 r) f0 (.param .b32 a) {
-<<<<<<< HEAD
- .reg .b32 %x; ld.param.b32 %x, [a]; add.u32 %x, %x, 100; st.param.b32 [r], %x; ret; }
-.func (.param .b32 r) f1 (.param .b32 a) {
- .reg .b32 %x; ld.param.b32 %x, [a]; mul.lo.u32 %x, %x, 3; st.param.b32 [r], %x; ret; }
-=======
     .reg .b32 %x; ld.param.b32 %x, [a]; add.u32 %x, %x, 100; st.param.b32 [r], %x; ret;
 }
 .func (.param .b32 r) f1 (.param .b32 a) {
     .reg .b32 %x; ld.param.b32 %x, [a]; mul.lo.u32 %x, %x, 3; st.param.b32 [r], %x; ret;
 }
->>>>>>> engine
 .global .u64 functions[2] = {f0, f1};
 """
     body = """
