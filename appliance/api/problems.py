@@ -114,5 +114,5 @@ DOCUMENT = {"content": {"application/problem+json": {"schema": {"$ref": "#/compo
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of an operation: its own errors and those every operation may give."""
-    every = sorted({401, 403, 422, 503, *statuses})
+    every = sorted({400, 401, 403, 422, 503, *statuses})
     return {status: {"description": TITLES[status], **DOCUMENT} for status in every}

@@ -59,6 +59,14 @@ class PostgresCluster:
         admin.dispose()
         return self.url(name)
 
+    def empty_database(self) -> str:
+        name = f"site{next(NUMBERS)}"
+        admin = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        admin.dispose()
+        return self.url(name)
+
     def url(self, name: str) -> str:
         url = make_url("postgresql+psycopg://postgres@/").set(database=name, query={"host": str(self.folder)})
         return url.render_as_string(hide_password=False)

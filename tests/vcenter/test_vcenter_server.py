@@ -520,18 +520,18 @@ def test_lost_answers_leave_nothing_that_the_repeat_does_not_finish(
 def test_an_expired_session_or_a_silent_vcenter_does_not_end_a_wait(session: Session, vcenter: Simulation) -> None:
     """The clone goes on in vCenter; whoever waits for it goes on waiting."""
     plan = plan_server(session, load(session), PLAIN)
-    vcenter.world.pace = 0.15
+    vcenter.world.pace = 0.1
     disturbed: list[str] = []
 
     def disturb(event: ProgressEvent) -> None:
-        if event.step not in disturbed and event.percent != 100:
+        if event.step in ("clone", "power on") and event.step not in disturbed and event.percent != 100:
             disturbed.append(event.step)
             vcenter.control.expire_sessions()
             vcenter.control.lose_answer("WaitForUpdatesEx", times=5)  # more than one call repeats by itself
 
     server = apply_server(session, plan, disturb, address_timeout=60)
     assert server.address
-    assert {"clone", "reconfigure", "power on"} <= set(disturbed)
+    assert disturbed == ["clone", "power on"]
     assert vcenter.control.count("CloneVM_Task") == 1
 
 

@@ -86,8 +86,10 @@ def test_the_pin_holds_for_the_automation_sdk_too(session: Session, vcenter: Sim
 
 def test_a_missing_privilege(vcenter: Simulation) -> None:
     vcenter.control.restrict("viewer@vsphere.local", "pw", ["System.Anonymous", "System.View", "System.Read"])
-    with Session(endpoint_of(vcenter, "viewer@vsphere.local"), "pw") as session:
-        with pytest.raises(errors.MissingPrivilege) as refused:
-            apply_definitions(session, plan_definitions(session))
+    with (
+        Session(endpoint_of(vcenter, "viewer@vsphere.local"), "pw") as session,
+        pytest.raises(errors.MissingPrivilege) as refused,
+    ):
+        apply_definitions(session, plan_definitions(session))
     assert refused.value.object_name == CATEGORY
     assert "Unauthorized" in refused.value.fault

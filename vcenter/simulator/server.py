@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 
 from .api import MethodFault, support
 from .control import AnswerLost
+from .control_http import ControlHttp
 from .http_nfc_lease import Upload, lease_with
 from .managed_object import Call
 from .soap_dispatch import answer, request_version
@@ -41,10 +42,13 @@ def session_of(world: World, token: str | None) -> Any:
 class Service:
     """The HTTP side of one world."""
 
-    def __init__(self, world: World, routes: list[BaseRoute] | None = None) -> None:
+    def __init__(self, world: World, control_token: str | None = None) -> None:
         self.world = world
         self._automation: Any = None
         self._automation_lock = threading.Lock()
+        routes: list[BaseRoute] = []
+        if control_token is not None:
+            routes.append(Route("/simulator/control", ControlHttp(world, control_token).answer, methods=["POST"]))
         self.app = Starlette(
             routes=[
                 Route("/sdk", self._soap, methods=["POST"]),
@@ -57,7 +61,7 @@ class Service:
                 Route("/api/{path:path}", self._rest, methods=_ANY),
                 Route("/rest/{path:path}", self._old_rest, methods=_ANY),
                 Route("/", lambda request: PlainTextResponse("gpuferry: a simulated vCenter\n")),
-                *(routes or ()),
+                *routes,
             ],
         )
 

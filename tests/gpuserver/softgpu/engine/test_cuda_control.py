@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+
 from tests.gpuserver.softgpu.engine.cuda_source import compile_to_ptx
 from tests.gpuserver.softgpu.ptx_instructions.ptx_engine import EngineError, Program, library
 
@@ -206,7 +207,8 @@ def test_assert(program: Program) -> None:
         program.launch("check", I32(5), block=(2,))
     assert failure.value.fault == "assertion"
     assert re.search(
-        r"control\.cu:\d+: void check\(int\): block: \[0,0,0\], thread: \[1,0,0\] Assertion `n < 3 && \"n is small\"` failed\.",
+        r"control\.cu:\d+: void check\(int\): block: \[0,0,0\], thread: \[1,0,0\] "
+        r"Assertion `n < 3 && \"n is small\"` failed\.",
         str(failure.value),
     )
 

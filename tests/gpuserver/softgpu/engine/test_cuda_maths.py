@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import scipy.special
+
 from tests.gpuserver.softgpu.engine.cuda_source import compile_to_ptx
 from tests.gpuserver.softgpu.ptx_instructions.ptx_engine import Program
 
@@ -55,7 +56,7 @@ def values(negative: bool, dtype: npt.DTypeLike) -> npt.NDArray[np.float64]:
     return x.astype(dtype).astype(np.float64)
 
 
-@pytest.mark.parametrize(("name", "reference", "negative", "single_ulp", "double_ulp"), FUNCTIONS, ids=lambda v: str(v))
+@pytest.mark.parametrize(("name", "reference", "negative", "single_ulp", "double_ulp"), FUNCTIONS, ids=str)
 @pytest.mark.parametrize("kind", ["f", "d"])
 def test_function(
     program: Program,
@@ -79,7 +80,10 @@ def test_function(
             expected = reference(x)
     data, out = x.astype(dtype), np.zeros(len(x), dtype)
     program.launch(f"{kind}_{name}", data, out, I32(len(x)), grid=(7,), block=(128,))
-    ulp = np.spacing(np.abs(expected).astype(dtype)).astype(np.float64)
+    magnitude = np.abs(expected)
+    if name == "lgamma":  # it has zeros, near which neither side is that good
+        magnitude = np.maximum(magnitude, 1)
+    ulp = np.spacing(magnitude.astype(dtype)).astype(np.float64)
     error = np.abs(out.astype(np.float64) - expected) / ulp
     allowed = single_ulp if kind == "f" else double_ulp
     worst = int(np.nanargmax(error))
