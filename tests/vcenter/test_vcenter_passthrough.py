@@ -1,5 +1,7 @@
 """Passthrough on and off against the simulated vCenter: at once, through a reboot, refused, and never half-way."""
 
+from typing import Any
+
 import pytest
 from pyVmomi import vim
 from simulated_vcenter import endpoint_of
@@ -8,9 +10,11 @@ from vcenter import errors, host_power
 from vcenter.inventory import GpuState
 from vcenter.passthrough import apply_passthrough, plan_passthrough
 from vcenter.reading import load
+from vcenter.server_plan import ServerRequest, Template, plan_server
+from vcenter.server_vm import apply_server
 from vcenter.session import Session
 from vcenter.simulator import Simulation, start
-from vcenter.tasks import ProgressEvent
+from vcenter.tasks import ProgressEvent, wait_for_task
 
 AT_ONCE = "esx-02.example.test"
 BY_REBOOT = "esx-03.example.test"
@@ -115,8 +119,6 @@ def test_unknown_host_and_device(session: Session) -> None:
 def test_a_disconnected_host(session: Session, vcenter: Simulation) -> None:
     plan = plan_passthrough(session, load(session), AT_ONCE)
     host = session.object(vim.HostSystem, load(session).host(AT_ONCE).id)
-    from vcenter.tasks import wait_for_task
-
     wait_for_task(session, host.DisconnectHost_Task(), "disconnect", AT_ONCE)
     with pytest.raises(errors.HostDisconnected) as refused:
         plan_passthrough(session, load(session), AT_ONCE)
@@ -166,6 +168,56 @@ def test_running_machines_without_drs_block_the_reboot() -> None:
             apply_passthrough(session, plan)
         assert simulation.control.count("EnterMaintenanceMode_Task") == 0
         assert _in_maintenance(session) == []
+
+
+def _two_hosts(**machine: Any) -> dict[str, Any]:
+    """A cluster with DRS; `h1` needs a reboot for its second card, and a machine runs on it."""
+    gpu_host = {
+        "name": "h1",
+        "passthrough_needs_reboot": True,
+        "gpus": [{"model": "T4", "passthrough": "active"}, {"model": "T4", "passthrough": "off"}],
+    }
+    return {
+        "datacenters": [
+            {
+                "name": "DC",
+                "datastores": [{"name": "ds", "capacity_gib": 500}],
+                "networks": ["net"],
+                "clusters": [{"name": "c", "drs": True, "hosts": [gpu_host, {"name": "h2"}]}],
+                "virtual_machines": [
+                    {"name": "t", "template": True, "host": "h1", "datastore": "ds", "network": "net",
+                     "firmware": "efi", "hardware": 19, **machine},
+                    {"name": "app", "host": "h1", "datastore": "ds", "network": "net", "power": "on"},
+                ],
+            }
+        ]
+    }  # fmt: skip
+
+
+def test_drs_moves_running_machines_away_before_the_reboot() -> None:
+    with start(_two_hosts(), pace=0.002) as site, Session(endpoint_of(site), site.password) as session:
+        assert apply_passthrough(session, plan_passthrough(session, load(session), "h1")) is True
+        inventory = load(session)
+        assert inventory.hosts[inventory.vm("app").host].name == "h2"
+        assert inventory.vm("app").running
+        assert _states(session, "h1") == [GpuState.READY, GpuState.READY]
+
+
+def test_a_gpu_server_on_the_host_is_never_rebooted_away() -> None:
+    """Nothing can move a machine with a passed-through card, DRS or not: it must be drained by somebody who knows
+    it.
+    """
+    with start(_two_hosts(), pace=0.002) as site, Session(endpoint_of(site), site.password) as session:
+        request = ServerRequest("server", Template("t"), "net", cpus=2)
+        apply_server(session, plan_server(session, load(session), request), address_timeout=30)
+        plan = plan_passthrough(session, load(session), "h1", ["0000:3c:00.0"])
+        with pytest.raises(errors.HostBusy, match="cannot move: server") as refused:
+            apply_passthrough(session, plan)
+        assert refused.value.object_name == "h1"
+        assert site.control.count("EnterMaintenanceMode_Task") == 0
+        assert load(session).vm("server").running
+        with pytest.raises(errors.DeviceInUse, match="server"):
+            plan_passthrough(session, load(session), "h1", ["0000:3b:00.0"], enable=False)
 
 
 # -- never half-way --------------------------------------------------------------------------------
