@@ -1,5 +1,10 @@
 """Passthrough on and off against the simulated vCenter: at once, through a reboot, refused, and never half-way."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +12,8 @@ from pyVmomi import vim
 from simulated_vcenter import endpoint_of
 
 from vcenter import errors, host_power
-from vcenter.inventory import GpuState
+from vcenter.inventory import GpuState, Inventory
+from vcenter.live import LiveInventory
 from vcenter.passthrough import apply_passthrough, plan_passthrough
 from vcenter.reading import load
 from vcenter.server_plan import ServerRequest, Template, plan_server
@@ -268,3 +274,61 @@ def test_failure_at_every_step_of_every_task(vcenter: Simulation) -> None:
             assert left == ([] if method != "ExitMaintenanceMode_Task" else left), (method, step)
             apply_passthrough(session, plan_passthrough(session, load(session), BY_REBOOT))
             assert _states(session, BY_REBOOT) == [GpuState.READY, GpuState.READY], (method, step)
+
+
+# Turns passthrough on, and kills itself without warning when the step given is under way.
+DOOMED = """
+import os, signal, sys
+from vcenter.certificate import Trust
+from vcenter.passthrough import apply_passthrough, plan_passthrough
+from vcenter.reading import load
+from vcenter.session import Endpoint, Session
+
+host, port, user, password, thumbprint, step = sys.argv[1:]
+
+def die(event):
+    if event.step == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+session = Session(Endpoint(host, user, int(port), Trust(thumbprint=thumbprint)), password)
+apply_passthrough(session, plan_passthrough(session, load(session), "esx-03.example.test"), die)
+"""
+
+
+@pytest.mark.parametrize("step", ["passthrough", "maintenance", "reboot", "come back", "leave maintenance"])
+def test_a_killed_run_is_finished_by_the_next_and_the_host_leaves_maintenance(step: str) -> None:
+    with start(pace=0.03) as vcenter, Session(endpoint_of(vcenter), vcenter.password) as session:
+        where = (vcenter.host, str(vcenter.port), vcenter.user, vcenter.password, vcenter.thumbprint)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-c", DOOMED, *where, step]
+        booted = load(session).host(BY_REBOOT).boot_time
+        reboots = step in ("reboot", "come back", "leave maintenance")
+        assert subprocess.run(command, env=environment, timeout=120, check=False).returncode == -signal.SIGKILL
+
+        def quiet(seen: Inventory) -> bool:  # what had begun in vCenter has come to its end
+            host = seen.host(BY_REBOOT)
+            return host.connected and (host.boot_time != booted) == reboots and not _running_tasks(session)
+
+        with LiveInventory(session, wait_seconds=1) as live:
+            live.wait_until(quiet)
+        plan = plan_passthrough(session, load(session), BY_REBOOT)
+        assert plan.leave_maintenance == load(session).host(BY_REBOOT).in_maintenance
+        apply_passthrough(session, plan)
+        assert _states(session, BY_REBOOT) == [GpuState.READY, GpuState.READY]
+        assert _in_maintenance(session) == []
+        assert plan_passthrough(session, load(session), BY_REBOOT).empty
+
+
+def _running_tasks(session: Session) -> bool:
+    tasks = session.content.taskManager.recentTask
+    return any(str(task.info.state) in ("running", "queued") for task in tasks)
+
+
+def test_a_host_that_somebody_else_put_into_maintenance_stays_there(session: Session) -> None:
+    host = session.object(vim.HostSystem, load(session).host(BY_REBOOT).id)
+    wait_for_task(session, host.EnterMaintenanceMode_Task(0, False, None), "maintenance", BY_REBOOT)
+    plan = plan_passthrough(session, load(session), BY_REBOOT)
+    assert not plan.leave_maintenance
+    assert apply_passthrough(session, plan) is True
+    assert [gpu.active for gpu in load(session).host(BY_REBOOT).gpus] == [True, True]
+    assert _in_maintenance(session) == [BY_REBOOT]
