@@ -40,18 +40,18 @@ class ReportedGpu:
 
 def apply_changes(ledger: Ledger) -> bool:
     """Take in every note; inside a batch. Returns whether there was one."""
-    changes = books.take_changes(ledger.now_deciding.connection)
+    changes = books.take_changes(ledger.connection)
     for kind, subject in changes:
         APPLY[kind](ledger, subject)
     return bool(changes)
 
 
 def _row(ledger: Ledger, table: Any, key: str) -> Any:
-    return ledger.now_deciding.connection.execute(select(table).where(table.c.id == key)).mappings().one_or_none()
+    return ledger.connection.execute(select(table).where(table.c.id == key)).mappings().one_or_none()
 
 
 def _client_changed(ledger: Ledger, subject: str) -> None:
-    fresh = books.load_members(ledger.now_deciding.connection, subject).get(subject)
+    fresh = books.load_members(ledger.connection, subject).get(subject)
     if fresh is None:
         return
     known = ledger.members.get(subject)
@@ -92,7 +92,7 @@ def _shared_quota(ledger: Ledger, member: Any, fresh: Any) -> Any:
 
 def _group_changed(ledger: Ledger, subject: str) -> None:
     row = _row(ledger, models.Group.__table__, subject)
-    clients = {row.id: row.priority for row in ledger.now_deciding.connection.execute(_priorities(subject))}
+    clients = {row.id: row.priority for row in ledger.connection.execute(_priorities(subject))}
     for member in ledger.members.values():
         if row is None or member.group != subject:
             continue
@@ -162,7 +162,7 @@ def _gpu_changed(ledger: Ledger, subject: str) -> None:
 
 
 def _setting_changed(ledger: Ledger, subject: str) -> None:
-    with Session(ledger.now_deciding.connection) as session:
+    with Session(ledger.connection) as session:
         ledger.settings = read_settings(session)
     ledger.pool.slices_per_gpu = ledger.settings.slices_per_gpu
     ledger.freed = True
@@ -170,7 +170,7 @@ def _setting_changed(ledger: Ledger, subject: str) -> None:
 
 def _distance_changed(ledger: Ledger, subject: str) -> None:
     table = models.Distance.__table__
-    rows = ledger.now_deciding.connection.execute(select(table).where(table.c.client_id == subject)).mappings()
+    rows = ledger.connection.execute(select(table).where(table.c.client_id == subject)).mappings()
     ledger.near[subject] = {row["server_id"]: books.distance_class(row["round_trip_us"], row["rdma"]) for row in rows}
 
 
@@ -205,7 +205,7 @@ def server_reported(
     `facts`: address, hostname, host, has_rdma, cuda_version, driver_version, daemon_version. `restarted`: the daemon is
     a new process, so its suspect GPUs get another chance.
     """
-    connection = ledger.now_deciding.connection
+    connection = ledger.connection
     row = _row(ledger, models.Server.__table__, server_id)
     if row is None or row["state"] == ServerState.REVOKED:
         return [f"{server_id} is not enrolled any more"]
@@ -234,7 +234,7 @@ def server_reported(
 def _set_state(ledger: Ledger, gpu: Gpu, state: GpuState, reason: str) -> None:
     table = models.Gpu
     query = update(table).where(table.id == gpu.id, table.state != state, table.state != GpuState.DISABLED)
-    result = ledger.now_deciding.connection.execute(
+    result = ledger.connection.execute(
         query.values(state=state, state_reason=reason[:500], revision=table.revision + 1)
     )
     if result.rowcount:
@@ -246,7 +246,7 @@ def _gpu_reported(ledger: Ledger, server: Server, reported: ReportedGpu, restart
     """Take one GPU in; returns what is wrong with it, empty when nothing is."""
     if not 1 <= reported.memory_mib <= LARGEST_MIB:
         return f"claims {reported.memory_mib} MiB of memory"
-    connection, table = ledger.now_deciding.connection, models.Gpu
+    connection, table = ledger.connection, models.Gpu
     facts = {
         "ordinal": reported.ordinal,
         "name": reported.name,

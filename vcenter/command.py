@@ -282,7 +282,8 @@ def simulate(context: typer.Context) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs the command line; 0 when all went well, 1 for an error of vCenter's or ours, 2 for a wrong command line."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for results
+    # Standard output is for results; standard error is looked up at each line, for a test or a caller may exchange it.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         app(args=arguments, prog_name="gpuferry vcenter")
     except VcenterError as error:

@@ -17,6 +17,7 @@ from pyVmomi import vim
 from vcenter import host_power
 from vcenter.collector import read
 from vcenter.errors import DeviceInUse, DeviceNotReady, GraphicsTypeForbids, HostDisconnected, InvalidRequest
+from vcenter.events import note
 from vcenter.inventory import Gpu, Inventory, unique
 from vcenter.plan import Change, Plan
 from vcenter.session import Session
@@ -190,6 +191,9 @@ def apply_passthrough(
             if not rebooted
             else "The reboot did not change it: look at the host's PCI device list and its vmkernel log.",
         )
+    if plan.devices or rebooted:
+        how = " after a reboot" if rebooted else ""
+        note(session, ref, f"passthrough turned {_on(plan.enable)} for {', '.join(plan.verify)}{how}")
     progress(ProgressEvent("passthrough", plan.object_name, 100, "active" if plan.enable else "off"))
     return rebooted
 

@@ -10,7 +10,7 @@
 //     name = gpuferry Software GPU    GPUFERRY_SOFTGPU_NAME
 //     memory_mib = 4096               GPUFERRY_SOFTGPU_MEMORY_MIB
 //     multiprocessors = 8             GPUFERRY_SOFTGPU_MULTIPROCESSORS
-//     compute_capability = 99.0       GPUFERRY_SOFTGPU_COMPUTE_CAPABILITY
+//     compute_capability = 12.1       GPUFERRY_SOFTGPU_COMPUTE_CAPABILITY
 //     clock_mhz = 1000                GPUFERRY_SOFTGPU_CLOCK_MHZ
 //     memory_clock_mhz = 1000         GPUFERRY_SOFTGPU_MEMORY_CLOCK_MHZ
 //     [device 1]
@@ -38,8 +38,9 @@ struct DeviceConfig {
     std::string serial;
     uint64_t memory_bytes = uint64_t{4096} << 20;
     int pci_domain = 0, pci_bus = 0, pci_device = 0;
-    // Newer than any toolkit knows: everything that holds machine code and PTX hands over the PTX.
-    int capability_major = 99, capability_minor = 0;
+    // The newest that toolkits know. All PTX that they carry runs on it; machine code is passed over whatever it is
+    // for. A number that no toolkit knows would do for that too, but numba-cuda's linker has no name for such a device.
+    int capability_major = 12, capability_minor = 1;
     int multiprocessors = 1;  // default: this machine's processors
     int clock_khz = 1'000'000, memory_clock_khz = 1'000'000;
 };

@@ -1,7 +1,7 @@
 // What the software GPU says to the person who runs a program on it, line by line on stderr.
 //
 // GPUFERRY_SOFTGPU_LOG chooses the level: `quiet` (errors only), `warning` (default), `debug`.
-// GPUFERRY_SOFTGPU_TRACE=1 adds one line a driver call.
+// GPUFERRY_SOFTGPU_TRACE=1 adds one line a driver call. GPUFERRY_SOFTGPU_DUMP names a folder for every PTX text.
 #pragma once
 
 #include <string_view>

@@ -101,7 +101,9 @@ def toolkit() -> Path:
     for place in map(Path, sys.path):
         if (place / "nvidia" / "cu13" / "bin" / "nvcc").exists():
             return place / "nvidia" / "cu13"
-    raise RuntimeError("no nvcc: install the wheels nvidia-cuda-nvcc, nvidia-nvvm, nvidia-cuda-runtime, nvidia-cuda-cccl")
+    raise RuntimeError(
+        "no nvcc: install the wheels nvidia-cuda-nvcc, nvidia-nvvm, nvidia-cuda-runtime, nvidia-cuda-cccl"
+    )
 
 
 def build(name: str) -> Path:
@@ -109,7 +111,7 @@ def build(name: str) -> Path:
     source, header = HERE / "cuda" / f"{name}.cu", HERE / "cuda" / "program.h"
     # Machine code for one architecture beside its PTX: what nvcc makes of a usual command line. Runtime linked in.
     options = ["-std=c++17", "-O2", "-arch=sm_90", "-cudart=static"]
-    options.append(f'-D__FILE_NAME__="{source.name}"')
+    options.append(f'-DPROGRAM_NAME="{source.name}"')
     key = hashlib.sha256(b"\0".join([source.read_bytes(), header.read_bytes(), " ".join(options).encode()]))
     key.update(str((toolkit() / "bin" / "nvcc").stat().st_size).encode())
     program = BUILD / f"{name}-{key.hexdigest()[:16]}"

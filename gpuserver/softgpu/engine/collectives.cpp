@@ -127,10 +127,13 @@ void reduce_team(Context& c, const Inst& i, uint32_t mask, uint32_t members) {
 
 // PTX ISA "shfl": segments of lanes given by c, the source lane by mode and b.
 void shuffle(Context& c, const Inst& i, uint32_t mask) {
-    const uint32_t* a = in<uint32_t>(c, i.a);
+    // Destination and source may be one register.
+    uint32_t a[lanes];
+    std::memcpy(a, in<uint32_t>(c, i.a), sizeof a);
     const uint32_t* b = in<uint32_t>(c, i.b);
     const uint32_t* limit = in<uint32_t>(c, i.c);
-    uint32_t* d = out<uint32_t>(c, i.d);
+    // Gathered first: the destination may be the very register that other lanes read.
+    uint32_t values[lanes];
     uint32_t in_range = 0;
     for (uint32_t l = 0; l < lanes; ++l) {
         const uint32_t bval = b[l] & 31, cval = limit[l] & 31, segment = limit[l] >> 8 & 31;
@@ -157,10 +160,11 @@ void shuffle(Context& c, const Inst& i, uint32_t mask) {
                 break;
         }
         if (!inside) source = l;
-        const uint32_t value = a[source & 31];
-        if (mask & lane_bit[l]) d[l] = value;
+        values[l] = a[source & 31];
         if (inside) in_range |= lane_bit[l];
     }
+    uint32_t* d = out<uint32_t>(c, i.d);
+    for_lanes(mask, [&](uint32_t l) { d[l] = values[l]; });
     if (second_of(c, i) != nothing) set_predicate(c, second_of(c, i), mask, in_range);
 }
 

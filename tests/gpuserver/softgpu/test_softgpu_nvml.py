@@ -101,7 +101,7 @@ print(n.nvmlDeviceGetFieldValues(h, [n.NVML_FI_DEV_NVLINK_LINK_COUNT])[0].value.
 """
     assert ask(code, version="12080", release="570.00", clock_mhz="1500", memory_clock_mhz="900").splitlines() == [
         "12080 12080 570.00 12.570.00",
-        "[0, 0] True True (99, 0) 1500 900",
+        "[0, 0] True True (12, 1) 1500 900",
         "0 True",
     ]
 

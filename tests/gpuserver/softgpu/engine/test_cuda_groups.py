@@ -115,3 +115,10 @@ def test_shuffle_among_divergent_lanes(program: Program) -> None:
         same = sum(1 for other in range(32) if other // 5 == lane // 5)
         expected.append(value + same * 10000)
     assert out.tolist() == expected
+
+
+def test_shuffle_within_one_register(program: Program) -> None:
+    data = np.arange(32, dtype=I32)
+    program.launch("shuffle_in_place", data)
+    up = [0, *range(31)]
+    assert data.tolist() == [up[i + 3] if i + 3 < 32 else up[i] for i in range(32)]

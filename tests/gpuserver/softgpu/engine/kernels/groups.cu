@@ -118,3 +118,10 @@ extern "C" __global__ void divergent_shuffle(int* out) {
     unsigned m = __match_any_sync(0xffffffffu, lane / 5);
     out[lane] = v + __popc(m) * 10000;
 }
+extern "C" __global__ void shuffle_in_place(int* data) {
+    // One register is source and destination, as in CUB's shuffles of 64-bit values.
+    int v = data[threadIdx.x];
+    asm volatile("shfl.sync.up.b32 %0, %0, 1, 0, -1;" : "+r"(v));
+    asm volatile("shfl.sync.down.b32 %0, %0, 3, 31, -1;" : "+r"(v));
+    data[threadIdx.x] = v;
+}
