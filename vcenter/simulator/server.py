@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .api import MethodFault, support
 from .control import AnswerLost
@@ -29,6 +30,7 @@ from .world import World
 _COOKIE = re.compile(r'vmware_soap_session="?([^";,\s]+)"?')
 _GZIP_ABOVE = 16_384
 _THREADS = 400
+_TRANSPORT = "simulator.transport"
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -188,7 +190,21 @@ class Cut(Response):
     """No answer at all: the connection is closed."""
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
-        raise ConnectionAbortedError("the answer is lost on purpose")
+        scope[_TRANSPORT].abort()
+
+
+class _Protocol(H11Protocol):
+    """HTTP as uvicorn speaks it; requests carry their connection, so that it can be cut."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        inner: Any = self.app
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope[_TRANSPORT] = transport
+            await inner(scope, receive, send)
+
+        self.app = app
 
 
 class Server:
@@ -204,6 +220,7 @@ class Server:
         config = uvicorn.Config(
             app,
             log_level="critical",
+            http=_Protocol,
             ssl_certfile=str(certificate_file),
             ssl_keyfile=str(key_file),
             ssl_version=ssl.PROTOCOL_TLS_SERVER,
