@@ -1,0 +1,170 @@
+"""Runs the corpus: CUDA programs and Python scripts that know nothing of gpuferry, each in every available way.
+
+A way is how a program comes to its GPU. `native`: the software GPU in the program's own process. `hardware`: a real
+GPU and NVIDIA's driver. GPUFERRY_WAYS chooses (comma-separated; default `native`); a test body never asks which it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+BUILD = ROOT / "build" / "programs"
+TIME_LIMIT = 300  # seconds; a program that hangs must not hold the suite
+Array = npt.NDArray[Any]
+
+
+def native(options: Mapping[str, object]) -> list[str]:
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "clientagent.command", "softgpu", "exec", *settings, "--"]
+
+
+def hardware(options: Mapping[str, object]) -> list[str]:
+    if int(str(options.get("devices", 1))) > 1:
+        pytest.skip("needs several GPUs")
+    return []
+
+
+WAYS: dict[str, Callable[[Mapping[str, object]], list[str]]] = {"native": native, "hardware": hardware}
+
+
+@dataclass
+class Result:
+    """What a program left: its output, and the arrays it saved in its folder."""
+
+    status: int
+    output: str
+    errors: str
+    folder: Path
+
+    @property
+    def lines(self) -> list[str]:
+        return self.output.splitlines()
+
+    def array(self, name: str, dtype: npt.DTypeLike) -> Array:
+        return np.fromfile(self.folder / name, dtype=dtype)
+
+
+@dataclass
+class Runner:
+    """Runs one program in one way, in a folder of its own."""
+
+    way: str
+    folder: Path
+
+    def __call__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        options: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+        status: int = 0,
+    ) -> Result:
+        prefix = WAYS[self.way](options or {})
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        done = subprocess.run(
+            [*prefix, *map(str, command)],
+            cwd=self.folder,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            check=False,
+        )
+        shown = f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        assert done.returncode == status, shown
+        return Result(done.returncode, done.stdout, done.stderr, self.folder)
+
+
+@pytest.fixture(params=os.environ.get("GPUFERRY_WAYS", "native").split(","))
+def run_program(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+    return Runner(request.param, tmp_path)
+
+
+@functools.cache
+def toolkit() -> Path:
+    """The CUDA toolkit of the PyPI wheels: bin/nvcc, include, lib."""
+    for place in map(Path, sys.path):
+        if (place / "nvidia" / "cu13" / "bin" / "nvcc").exists():
+            return place / "nvidia" / "cu13"
+    raise RuntimeError(
+        "no nvcc: install the wheels nvidia-cuda-nvcc, nvidia-nvvm, nvidia-cuda-runtime, nvidia-cuda-cccl"
+    )
+
+
+def build(name: str) -> Path:
+    """The executable of cuda/`name`.cu, compiled once for a given text, toolkit and options."""
+    source, header = HERE / "cuda" / f"{name}.cu", HERE / "cuda" / "program.h"
+    # Machine code for one architecture beside its PTX: what nvcc makes of a usual command line. Runtime linked in.
+    options = ["-std=c++17", "-O2", "-arch=sm_90", "-cudart=static"]
+    options.append(f'-DPROGRAM_NAME="{source.name}"')
+    key = hashlib.sha256(b"\0".join([source.read_bytes(), header.read_bytes(), " ".join(options).encode()]))
+    key.update(str((toolkit() / "bin" / "nvcc").stat().st_size).encode())
+    program = BUILD / f"{name}-{key.hexdigest()[:16]}"
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes may want it at once
+        if not program.exists():
+            nvcc = toolkit() / "bin" / "nvcc"
+            partial = program.with_suffix(".new")
+            done = subprocess.run(
+                [nvcc, *options, "-o", partial, source], capture_output=True, text=True, check=False, cwd=BUILD
+            )
+            assert done.returncode == 0, f"nvcc {source.name}:\n{done.stdout}{done.stderr}"
+            partial.replace(program)
+    return program
+
+
+@pytest.fixture
+def run_cuda(run_program: Runner) -> Iterator[Callable[..., Result]]:
+    """run_cuda(name, inputs={file: array}, arguments=(), options={softgpu option: value}, status=0)."""
+
+    def run(
+        name: str,
+        inputs: Mapping[str, Array] | None = None,
+        arguments: Sequence[str] = (),
+        options: Mapping[str, object] | None = None,
+        status: int = 0,
+    ) -> Result:
+        for file, values in (inputs or {}).items():
+            values.tofile(run_program.folder / file)
+        return run_program([build(name), run_program.folder, *arguments], options=options, status=status)
+
+    return run
+
+
+@pytest.fixture
+def run_python(run_program: Runner) -> Iterator[Callable[..., Result]]:
+    """run_python(script of python/, arguments=(), options={}, environment={})."""
+
+    def run(
+        name: str,
+        arguments: Sequence[str] = (),
+        options: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Result:
+        # Caches of compiled kernels stay in the test's own folder: every run compiles, as a new user's would.
+        cache = {
+            "CUPY_CACHE_DIR": str(run_program.folder / "cupy"),
+            "NUMBA_CACHE_DIR": str(run_program.folder / "numba"),
+        }
+        script = HERE / "python" / f"{name}.py"
+        return run_program(
+            [sys.executable, script, *arguments], options=options, environment={**cache, **(environment or {})}
+        )
+
+    return run
