@@ -7,15 +7,25 @@ extern "C" CUresult CUDAAPI cuCtxCreate(CUcontext* pctx, unsigned flags, CUdevic
     return cuCtxCreate_v2(pctx, flags, dev);
 }
 
-extern "C" CUresult CUDAAPI cuCtxDestroy(CUcontext ctx) { return cuCtxDestroy_v2(ctx); }
+extern "C" CUresult CUDAAPI cuCtxDestroy(CUcontext ctx) {
+    return cuCtxDestroy_v2(ctx);
+}
 
-extern "C" CUresult CUDAAPI cuCtxPushCurrent(CUcontext ctx) { return cuCtxPushCurrent_v2(ctx); }
+extern "C" CUresult CUDAAPI cuCtxPushCurrent(CUcontext ctx) {
+    return cuCtxPushCurrent_v2(ctx);
+}
 
-extern "C" CUresult CUDAAPI cuCtxPopCurrent(CUcontext* pctx) { return cuCtxPopCurrent_v2(pctx); }
+extern "C" CUresult CUDAAPI cuCtxPopCurrent(CUcontext* pctx) {
+    return cuCtxPopCurrent_v2(pctx);
+}
 
-extern "C" CUresult CUDAAPI cuStreamDestroy(CUstream hStream) { return cuStreamDestroy_v2(hStream); }
+extern "C" CUresult CUDAAPI cuStreamDestroy(CUstream hStream) {
+    return cuStreamDestroy_v2(hStream);
+}
 
-extern "C" CUresult CUDAAPI cuEventDestroy(CUevent hEvent) { return cuEventDestroy_v2(hEvent); }
+extern "C" CUresult CUDAAPI cuEventDestroy(CUevent hEvent) {
+    return cuEventDestroy_v2(hEvent);
+}
 
 extern "C" CUresult CUDAAPI cuMemHostRegister(void* p, size_t bytesize, unsigned Flags) {
     return cuMemHostRegister_v2(p, bytesize, Flags);

@@ -8,6 +8,7 @@
 namespace softgpu::ptx {
 
 // X(name): an opcode whose name is a valid C++ identifier; Y(identifier, name): one that is not.
+// clang-format off
 #define SOFTGPU_PTX_OPCODES(X, Y)                                                                                      \
     X(abs)                                                                                                             \
     X(activemask) X(add) X(addc) X(alloca) Y(and_, "and") X(applypriority) X(atom) X(bar) X(barrier) X(bfe) X(bfi)     \
@@ -25,6 +26,7 @@ namespace softgpu::ptx {
                                                     X(vavrg4) X(vmad) X(vmax) X(vmax2) X(vmax4) X(vmin) X(vmin2)       \
                                                         X(vmin4) X(vote) X(vset) X(vset2) X(vset4) X(vshl) X(vshr)     \
                                                             X(vsub) X(vsub2) X(vsub4) X(wgmma) X(wmma) Y(xor_, "xor")
+// clang-format on
 
 enum class Opcode : uint8_t {
 #define X(name) name,
