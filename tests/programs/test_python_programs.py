@@ -29,9 +29,9 @@ ARRAYS = load("cupy_arrays")
 # Functions whose last bits CUDA's and the host's mathematics may round differently; all others must agree exactly.
 ROUNDED = {"transcendental": 4, "complex_numbers": 8, "element_wise": 1, "float_reductions": 8}
 GROUPS = {
-    "element-wise": ("arange_sum", "element_wise", "element_wise_single", "transcendental", "halves",
-                     "integer_arithmetic", "integer_widths", "complex_numbers", "conversions", "broadcasting",
-                     "where_choose_clip"),
+    "element-wise": ("arange_sum", "element_wise", "element_wise_single", "transcendental", "halves"),
+    "integers": ("integer_arithmetic", "integer_widths", "conversions"),
+    "broadcasting": ("complex_numbers", "broadcasting", "where_choose_clip"),
     "reductions": ("reductions", "logical_reductions", "float_reductions", "product_by_broadcasting", "counting"),
     "indexing": ("basic_indexing", "fancy_indexing", "boolean_indexing", "assignment", "reshaping", "joining"),
     "sort": ("sorting", "sorting_integers", "sorting_by_keys"),
@@ -111,7 +111,9 @@ def test_cupy_random(run_python: Run) -> None:
     """Mean and deviation within five standard errors of the distribution's; the range where it has one."""
     names = ("random", "normal", "randint", "exponential", "poisson", "same", "different", "permutation")
     generator = ("generator random", "generator normal", "generator integers", "generator same")
-    printed = run_python("cupy_random").lines
+    # cuRAND's machine code for compute capability 12 is picked for a 12.1 device, and then there is no PTX: only a
+    # capability that cuRAND does not know makes the runtime hand over its PTX.
+    printed = run_python("cupy_random", options={"compute_capability": "99.0"}).lines
     lines = dict(zip((*names, *generator), printed, strict=True))
     n = 20_000
     expected = {

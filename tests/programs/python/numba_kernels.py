@@ -175,8 +175,8 @@ def main() -> None:
         checked[1, 1](np.array([4]))
         cuda.synchronize()
     except ValueError as error:
-        print("exception", error)
-    print("device", cuda.get_current_device().warp_size, len(cuda.gpus))
+        print("exception", str(error).rsplit(": ", 1)[-1])
+    print("device", cuda.get_current_device().WARP_SIZE, len(cuda.gpus))
 
 
 main()
