@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -443,6 +444,11 @@ def test_a_capture_ends_with_its_stream() -> None:
     thread = threading.Thread(target=forget)
     thread.start()
     thread.join()
+    # Python's join returns before the thread itself has ended, and with it its default stream.
+    for _ in range(200):
+        if cu.cuMemAlloc(64)[0] == cu.CUresult.CUDA_SUCCESS:
+            break
+        time.sleep(0.05)
     ok(cu.cuMemAlloc(64))
     ok(cu.cuStreamBeginCapture(ok(cu.cuStreamCreate(1)), GLOBAL))
     ok(cu.cuDevicePrimaryCtxReset(0))
