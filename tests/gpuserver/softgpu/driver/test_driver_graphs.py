@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -385,6 +386,8 @@ def test_the_legacy_stream_may_not_meet_a_capture() -> None:
     address = ok(cu.cuMemAlloc(64))
     stream = ok(cu.cuStreamCreate(0))
     ok(cu.cuStreamBeginCapture(stream, RELAXED))
+    refused(cu.cuStreamIsCapturing(0), "STREAM_CAPTURE_IMPLICIT")
+    assert ok(cu.cuStreamIsCapturing(stream)) == cu.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_ACTIVE
     refused(cu.cuMemsetD8Async(address, 0, 64, 0), "STREAM_CAPTURE_IMPLICIT")
     refused(cu.cuStreamEndCapture(stream), "STREAM_CAPTURE_INVALIDATED")
     free = ok(cu.cuStreamCreate(1))
@@ -441,6 +444,11 @@ def test_a_capture_ends_with_its_stream() -> None:
     thread = threading.Thread(target=forget)
     thread.start()
     thread.join()
+    # Python's join returns before the thread itself has ended, and with it its default stream.
+    for _ in range(200):
+        if cu.cuMemAlloc(64)[0] == cu.CUresult.CUDA_SUCCESS:
+            break
+        time.sleep(0.05)
     ok(cu.cuMemAlloc(64))
     ok(cu.cuStreamBeginCapture(ok(cu.cuStreamCreate(1)), GLOBAL))
     ok(cu.cuDevicePrimaryCtxReset(0))
