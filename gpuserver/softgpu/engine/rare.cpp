@@ -272,8 +272,9 @@ Handler find_half(const Shape& s) {
         return &compare_lanes<HalfCompare<ar::Comparison::name>, T>;
                 CASE(eq)
                 CASE(ne)
-                CASE(lt) CASE(le) CASE(gt) CASE(ge) CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu)
-                    CASE(num) CASE(nan)
+                CASE(lt)
+                CASE(le) CASE(gt) CASE(ge) CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num)
+                    CASE(nan)
 #undef CASE
             }
         }
