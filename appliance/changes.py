@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from appliance import books
@@ -38,20 +38,23 @@ class ReportedGpu:
     multiprocessors: int = 0
 
 
+_gpus_of = select(models.Gpu.__table__).where(models.Gpu.__table__.c.server_id == bindparam("server"))
+
+
 def apply_changes(ledger: Ledger) -> bool:
     """Take in every note; inside a batch. Returns whether there was one."""
-    changes = books.take_changes(ledger.now_deciding.connection)
+    changes = books.take_changes(ledger.connection)
     for kind, subject in changes:
         APPLY[kind](ledger, subject)
     return bool(changes)
 
 
 def _row(ledger: Ledger, table: Any, key: str) -> Any:
-    return ledger.now_deciding.connection.execute(select(table).where(table.c.id == key)).mappings().one_or_none()
+    return ledger.connection.execute(select(table).where(table.c.id == key)).mappings().one_or_none()
 
 
 def _client_changed(ledger: Ledger, subject: str) -> None:
-    fresh = books.load_members(ledger.now_deciding.connection, subject).get(subject)
+    fresh = books.load_members(ledger.connection, subject).get(subject)
     if fresh is None:
         return
     known = ledger.members.get(subject)
@@ -92,7 +95,7 @@ def _shared_quota(ledger: Ledger, member: Any, fresh: Any) -> Any:
 
 def _group_changed(ledger: Ledger, subject: str) -> None:
     row = _row(ledger, models.Group.__table__, subject)
-    clients = {row.id: row.priority for row in ledger.now_deciding.connection.execute(_priorities(subject))}
+    clients = {row.id: row.priority for row in ledger.connection.execute(_priorities(subject))}
     for member in ledger.members.values():
         if row is None or member.group != subject:
             continue
@@ -162,7 +165,7 @@ def _gpu_changed(ledger: Ledger, subject: str) -> None:
 
 
 def _setting_changed(ledger: Ledger, subject: str) -> None:
-    with Session(ledger.now_deciding.connection) as session:
+    with Session(ledger.connection) as session:
         ledger.settings = read_settings(session)
     ledger.pool.slices_per_gpu = ledger.settings.slices_per_gpu
     ledger.freed = True
@@ -170,7 +173,7 @@ def _setting_changed(ledger: Ledger, subject: str) -> None:
 
 def _distance_changed(ledger: Ledger, subject: str) -> None:
     table = models.Distance.__table__
-    rows = ledger.now_deciding.connection.execute(select(table).where(table.c.client_id == subject)).mappings()
+    rows = ledger.connection.execute(select(table).where(table.c.client_id == subject)).mappings()
     ledger.near[subject] = {row["server_id"]: books.distance_class(row["round_trip_us"], row["rdma"]) for row in rows}
 
 
@@ -205,7 +208,7 @@ def server_reported(
     `facts`: address, hostname, host, has_rdma, cuda_version, driver_version, daemon_version. `restarted`: the daemon is
     a new process, so its suspect GPUs get another chance.
     """
-    connection = ledger.now_deciding.connection
+    connection = ledger.connection
     row = _row(ledger, models.Server.__table__, server_id)
     if row is None or row["state"] == ServerState.REVOKED:
         return [f"{server_id} is not enrolled any more"]
@@ -219,8 +222,10 @@ def server_reported(
         _describe(ledger, server, {**row, **changed})
     wrong: list[str] = []
     seen: set[str] = set()
+    own = connection.execute(_gpus_of, {"server": server_id}).mappings()
+    rows = {each["id"]: each for each in own}
     for gpu in gpus:
-        problem = _gpu_reported(ledger, server, gpu, restarted) if gpu.id not in seen else "listed twice"
+        problem = _gpu_reported(ledger, server, gpu, (rows, restarted)) if gpu.id not in seen else "listed twice"
         seen.add(gpu.id)
         if problem:
             wrong.append(f"{gpu.id}: {problem}")
@@ -234,7 +239,7 @@ def server_reported(
 def _set_state(ledger: Ledger, gpu: Gpu, state: GpuState, reason: str) -> None:
     table = models.Gpu
     query = update(table).where(table.id == gpu.id, table.state != state, table.state != GpuState.DISABLED)
-    result = ledger.now_deciding.connection.execute(
+    result = ledger.connection.execute(
         query.values(state=state, state_reason=reason[:500], revision=table.revision + 1)
     )
     if result.rowcount:
@@ -242,11 +247,12 @@ def _set_state(ledger: Ledger, gpu: Gpu, state: GpuState, reason: str) -> None:
         ledger.now_deciding.books.event(f"gpu.{state}", gpu.id, reason)
 
 
-def _gpu_reported(ledger: Ledger, server: Server, reported: ReportedGpu, restarted: bool) -> str:
-    """Take one GPU in; returns what is wrong with it, empty when nothing is."""
+def _gpu_reported(ledger: Ledger, server: Server, reported: ReportedGpu, known: tuple[dict[str, Any], bool]) -> str:
+    """Take one GPU in; returns what is wrong with it, empty when nothing is. `known`: the server's rows, restarted."""
+    rows, restarted = known
     if not 1 <= reported.memory_mib <= LARGEST_MIB:
         return f"claims {reported.memory_mib} MiB of memory"
-    connection, table = ledger.now_deciding.connection, models.Gpu
+    connection, table = ledger.connection, models.Gpu
     facts = {
         "ordinal": reported.ordinal,
         "name": reported.name,
@@ -277,7 +283,7 @@ def _gpu_reported(ledger: Ledger, server: Server, reported: ReportedGpu, restart
             return f"already belongs to {gpu.server.name}, which is connected or still has leases on it"
         connection.execute(update(table).where(table.id == gpu.id).values(server_id=server.id))
         ledger.pool.move_gpu(gpu, server)
-    row = _row(ledger, table.__table__, gpu.id)
+    row = rows.get(gpu.id) or _row(ledger, table.__table__, gpu.id)
     if row["memory_mib"] != reported.memory_mib:
         if gpu.slices:
             ledger.suspect(

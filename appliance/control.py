@@ -156,8 +156,10 @@ class ControlLoop:
             self._refresh = False
             self._guarded(self.directory.refresh)
         if self.leading and (decisions or ticking or now >= self._changes_at):
-            self._changes_at = now + LOOK_FOR_CHANGES_S
-            self._decide(decisions, ticking)
+            if not ticking and now < self._changes_at and self._only_confirm(decisions):
+                self._confirm(decisions)
+            else:
+                self._decide(decisions, ticking, now)
         elif decisions:
             for each in decisions:
                 self._decline(each)
@@ -184,7 +186,11 @@ class ControlLoop:
 
     def _hold_office(self, now: float) -> None:
         held = self._guarded(self.office.campaign)
+        known = self.instances.endpoints
         self._guarded(self.instances.renew)
+        if self.instances.endpoints != known:
+            # Peers learn from the answer to their Hello where all appliance processes are.
+            self._ask_for_reports()
         if self.instances.several and now >= self._refresh_at:
             # Another process may have revoked keys.
             self._refresh, self._refresh_at = True, now + REFRESH_KEYS_S
@@ -208,6 +214,9 @@ class ControlLoop:
         log.info(
             "deciding", epoch=self.office.epoch, leases=len(self.ledger.leases), servers=len(self.ledger.pool.servers)
         )
+        self._ask_for_reports()
+
+    def _ask_for_reports(self) -> None:
         report = encode(messages.Report(self.office.epoch))
         for route in self.presence.every_route():
             self.bus.send(route, report)
@@ -308,12 +317,28 @@ class ControlLoop:
 
     # Decisions
 
-    def _decide(self, decisions: list[Decision], ticking: bool) -> None:
-        started = time.monotonic()
+    def _only_confirm(self, decisions: list[Decision]) -> bool:
+        """Whether these only say that daemons did what was decided, and nobody waits for what that sets free."""
+        return not self.ledger.waiting and all(
+            isinstance(each.content, messages.Prepared | messages.Released)
+            and self.ledger.wanted.get(each.source.peer.id) is ServerState.ACTIVE
+            for each in decisions
+        )
+
+    def _confirm(self, decisions: list[Decision]) -> None:
+        with self.ledger.confirmations() as batch:
+            for each in decisions:
+                HANDLERS[type(each.content)][1](self, each)
+        for effect in batch.effects:
+            self._carry_out(effect)
+
+    def _decide(self, decisions: list[Decision], ticking: bool, started: float) -> None:
         after: list[tuple[bytes, Any]] = []
         try:
             with self.ledger.batch() as batch:
-                apply_changes(self.ledger)
+                if started >= self._changes_at or ticking:
+                    apply_changes(self.ledger)
+                    self._changes_at = started + LOOK_FOR_CHANGES_S
                 self._settle(decisions, after)
                 if ticking:
                     self._time_passes()
@@ -492,7 +517,7 @@ class ControlLoop:
             self.ledger.server_lost(server, f"server {server} was silent for {lost_after:g} s")
         for client, keeper in self.presence.silent_keepers(now, lost_after, self.ledger.by_keeper):
             self.ledger.keeper_lost(client, keeper, f"its client was silent for {lost_after:g} s")
-        self.observed.write(self.ledger.now_deciding, now)
+        self.observed.write(self.ledger, now)
         tick(self.ledger)
 
     # What follows from decisions

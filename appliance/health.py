@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 
 from appliance import metrics
 from appliance.filters import known_version
-from appliance.ledger import Batch
+from appliance.ledger import Ledger
 from appliance.settings import Settings
 from appliance.state.models import Reading, now
 from gpuserver.protocol.control.messages import Observation
@@ -204,7 +204,7 @@ class Observed:
             self._now[key] = each
             self._due[key] = None
 
-    def write(self, batch: Batch, clock: float) -> None:
+    def write(self, ledger: Ledger, clock: float) -> None:
         """Write what changed, inside a batch; at most 500 rows of it."""
         for key in list(self._due)[:500]:
             del self._due[key]
@@ -213,15 +213,15 @@ class Observed:
             if reading.state == state and clock - at < WRITE_AGAIN_S:
                 continue
             self._written[key] = reading.state, clock
-            _store(batch, reading, now())
+            _store(ledger.connection, reading, now())
             if reading.state != state and (state or reading.state != OK):
                 text = f"{reading.check} is {reading.state}: {reading.value} (should be {reading.threshold})"
-                batch.books.event(f"health.{reading.state}", reading.subject, text)
+                ledger.now_deciding.books.event(f"health.{reading.state}", reading.subject, text)
         for state in (OK, WARNING, FAILED, UNKNOWN):
             metrics.HEALTH.labels(state).set(sum(each.state == state for each in self._now.values()))
 
 
-def _store(batch: Batch, reading: Judgement, at: datetime) -> None:
+def _store(connection: Connection, reading: Judgement, at: datetime) -> None:
     key = (Reading.subject == reading.subject) & (Reading.check == reading.check)
     values = {
         "state": reading.state,
@@ -231,5 +231,5 @@ def _store(batch: Batch, reading: Judgement, at: datetime) -> None:
         "remedy": reading.remedy,
         "measured_at": at,
     }
-    if not batch.connection.execute(update(Reading).where(key).values(**values)).rowcount:
-        batch.connection.execute(insert(Reading).values(subject=reading.subject, check=reading.check, **values))
+    if not connection.execute(update(Reading).where(key).values(**values)).rowcount:
+        connection.execute(insert(Reading).values(subject=reading.subject, check=reading.check, **values))

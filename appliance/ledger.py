@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Engine, select, tuple_, update
+from sqlalchemy import Connection, Engine, bindparam, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from appliance import books, waiting
@@ -64,9 +64,14 @@ class RequestRefusedError(Exception):
 class Batch:
     """One transaction under way: its connection, what it will write, and what is to be said once it is written."""
 
-    connection: Connection
+    connection: Connection | None
     books: Books = field(default_factory=Books)
     effects: list[Effect] = field(default_factory=list)
+
+
+_asked_before = select(models.Lease.client_id, models.Lease.request, models.Lease.id, models.Lease.reason).where(
+    tuple_(models.Lease.client_id, models.Lease.request).in_(bindparam("pairs", expanding=True))
+)
 
 
 class Ledger:
@@ -106,6 +111,9 @@ class Ledger:
         self.loaded_at = 0.0
         self.grants = 0
         self._batch: Batch | None = None
+        self._carried = Books()
+        self._possible_of = -1
+        self._possible_shapes: dict[Shape, bool] = {}
 
     # Transactions
 
@@ -127,6 +135,8 @@ class Ledger:
                 self.by_host[server.host].append(server.id)
         for container in (self.leases, self.leaving, self.strays, self.by_request, self.by_keeper, self.by_server):
             container.clear()
+        self._carried = Books()
+        self._possible_of = -1
         self.waiting.clear()
         self.fresh.clear()
         self.timers.clear()
@@ -156,7 +166,8 @@ class Ledger:
             raise RuntimeError("the ledger must be loaded before it can decide")
         try:
             with self.office.deciding() as connection:
-                self._batch = Batch(connection)
+                self._batch = Batch(connection, self._carried)
+                self._carried = Books()
                 yield self._batch
                 self._batch.books.write(connection)
         except BaseException:
@@ -164,6 +175,32 @@ class Ledger:
             raise
         finally:
             self._batch = None
+
+    @contextmanager
+    def confirmations(self) -> Iterator[Batch]:
+        """Take in what daemons confirm (`prepared`, `released`) without a transaction of its own.
+
+        It is written with the next transaction, and before that no memory it set free is given out. A process that is
+        killed in between finds the lease as it was, and its daemon says the same again when it reports.
+        """
+        if not self.loaded:
+            raise RuntimeError("the ledger must be loaded before it can decide")
+        try:
+            self._batch = Batch(None, self._carried)
+            yield self._batch
+        except BaseException:
+            self.loaded = False
+            raise
+        finally:
+            self._batch = None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of the transaction under way."""
+        connection = self.now_deciding.connection
+        if connection is None:
+            raise RuntimeError("confirmations have no transaction")
+        return connection
 
     @property
     def now_deciding(self) -> Batch:
@@ -185,9 +222,7 @@ class Ledger:
         pairs = [pair for pair in asked if pair not in self.by_request]
         if not pairs:
             return {}
-        table = models.Lease
-        query = select(table.client_id, table.request, table.id, table.reason)
-        rows = self.now_deciding.connection.execute(query.where(tuple_(table.client_id, table.request).in_(pairs)))
+        rows = self.connection.execute(_asked_before, {"pairs": pairs})
         return {(row.client_id, row.request): (row.id, row.reason) for row in rows}
 
     def request(
@@ -262,15 +297,28 @@ class Ledger:
         """Raises RequestRefusedError when the empty pool, or the client's quota, is smaller than the request."""
         if not self.pool.gpus:
             raise RequestRefusedError("empty_pool", "the pool has no GPU yet: enrol a GPU server first")
-        if not possible(self.pool, shape):
+        if not self._possible(shape):
             nearest = nearest_possible(self.pool, shape)
             hint = f"; the nearest that would: {nearest}" if nearest else ""
             raise RequestRefusedError("impossible", f"no GPUs of this pool can ever hold {shape}{hint}", nearest)
-        sizes = [size for size in {gpu.memory_mib for gpu in self.pool.gpus.values()} if size >= shape.memory_on(size)]
-        least = min((shape.memory_on(size) for size in sizes), default=1)
-        reason = waiting.quota_reason(member, shape.gpus, shape.gpus * least, held=False)
+        reason = waiting.quota_reason(member, shape.gpus, shape.gpus * self._least_mib(shape), held=False)
         if reason:
             raise RequestRefusedError("quota", reason)
+
+    def _possible(self, shape: Shape) -> bool:
+        """Whether the empty pool is large enough; remembered until the inventory changes."""
+        if self._possible_of != self.pool.generation or len(self._possible_shapes) > 1000:
+            self._possible_of = self.pool.generation
+            self._possible_shapes.clear()
+        known = self._possible_shapes.get(shape)
+        if known is None:
+            known = self._possible_shapes[shape] = possible(self.pool, shape)
+        return known
+
+    def _least_mib(self, shape: Shape) -> int:
+        """What one slice of the shape comes to at least."""
+        fitting = (shape.memory_on(size) for size in self.pool.by_size if size >= shape.memory_on(size))
+        return min(fitting, default=1)
 
     def _remember(self, lease: LiveLease) -> None:
         self.leases[lease.id] = lease
@@ -434,7 +482,7 @@ class Ledger:
         """Stop using a GPU whose daemon's word proved wrong."""
         self.pool.set_ready(gpu, False)
         query = update(models.Gpu).where(models.Gpu.id == gpu.id)
-        self.now_deciding.connection.execute(
+        self.connection.execute(
             query.values(state=GpuState.SUSPECT, state_reason=reason[:500], revision=models.Gpu.revision + 1)
         )
         self._books.event("gpu.suspect", gpu.id, reason)
@@ -586,7 +634,7 @@ class Ledger:
         self.wanted[server] = ServerState.MAINTENANCE
         self.drain_by.pop(server, None)
         query = update(models.Server).where(models.Server.id == server)
-        self.now_deciding.connection.execute(
+        self.connection.execute(
             query.values(state=ServerState.MAINTENANCE, drain_deadline=None, revision=models.Server.revision + 1)
         )
         self._books.event("server.drained", server, f"{server} holds no lease any more")

@@ -185,9 +185,7 @@ def note_client(ledger: Ledger, client: str, hello: messages.Hello) -> None:
         return
     ledger.client_facts[client] = facts, ledger.clock()
     query = update(Client).where(Client.id == client)
-    ledger.now_deciding.connection.execute(
-        query.values(hostname=facts[0], host=facts[1], agent_version=facts[2], seen_at=now())
-    )
+    ledger.connection.execute(query.values(hostname=facts[0], host=facts[1], agent_version=facts[2], seen_at=now()))
     if client in ledger.members:
         ledger.members[client].host = facts[1]
 
@@ -196,7 +194,7 @@ def note_distance(ledger: Ledger, client: str, measured: messages.Measured) -> N
     """Keep what a client measured; it counts from its next request on."""
     if measured.server not in ledger.pool.servers or not 0 < measured.round_trip_us < 1e8:
         return
-    connection, table = ledger.now_deciding.connection, Distance
+    connection, table = ledger.connection, Distance
     key = (table.client_id == client) & (table.server_id == measured.server)
     values = {
         "round_trip_us": measured.round_trip_us,

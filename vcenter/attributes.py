@@ -1,7 +1,7 @@
-"""Custom attributes and events: gpuferry's state shown where the vSphere administrator looks.
+"""Custom attributes: gpuferry's state shown on hosts and VMs where the vSphere administrator looks, in the vSphere
+client.
 
-The attributes appear on hosts and VMs in the vSphere client; the events in their event lists, as user events.
-Source: CustomFieldsManager.AddCustomFieldDef/SetField, EventManager.LogUserEvent.
+Source: CustomFieldsManager.AddCustomFieldDef, SetField.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from vcenter.errors import InvalidRequest
 from vcenter.plan import Change, Plan
 from vcenter.session import Session
 
-MAX_EVENT = 1000
 MAX_VALUE = 1024
 
 
@@ -29,6 +28,7 @@ class Attribute(Enum):
     POOL_STATE = "gpuferry pool state"
     GPU_USE = "gpuferry GPU use"
     LAST_RUN = "gpuferry last run"
+    MAINTENANCE = "gpuferry maintenance"
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,3 @@ def apply_attributes(session: Session, plan: AttributePlan) -> None:
             continue  # clearing what was never defined
         with session.doing("Setting a custom attribute", plan.object_name):
             manager.SetField(ref, known[attribute.value], value)
-
-
-def log_event(session: Session, ref: Any, message: str) -> None:
-    """Writes a user event on a host or VM: `gpuferry: <message>`, at most 1000 characters."""
-    text = f"gpuferry: {message}"
-    with session.doing("Logging an event"):
-        session.content.eventManager.LogUserEvent(ref, text if len(text) <= MAX_EVENT else text[: MAX_EVENT - 1] + "…")

@@ -20,6 +20,9 @@ from requests.adapters import HTTPAdapter
 
 from vcenter.errors import CertificateChanged, InvalidRequest, Unreachable
 
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 300.0
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -131,7 +134,19 @@ class _PinnedAdapter(HTTPAdapter):
         conn.assert_fingerprint = self._pinned
 
 
-class _PinnedSession(requests.Session):
+class _BoundedSession(requests.Session):
+    """A `requests` session whose every request ends: without a time-out of its own it gets one (the SDK gives none)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+
+    def request(self, *arguments: Any, **options: Any) -> requests.Response:
+        options["timeout"] = options.get("timeout") or (CONNECT_SECONDS, ANSWER_SECONDS)
+        return super().request(*arguments, **options)
+
+
+class _PinnedSession(_BoundedSession):
     """A `requests` session that speaks to one certificate only, whatever else is mounted on it.
 
     The Automation SDK mounts adapters of its own on the session it is given; taken at face value, that would drop the
@@ -140,7 +155,6 @@ class _PinnedSession(requests.Session):
 
     def __init__(self, pinned: str) -> None:
         super().__init__()
-        self.trust_env = False
         self.verify = False
         self._pinned = _PinnedAdapter(pinned)
 
@@ -159,8 +173,7 @@ def requests_session(trust: Trust) -> requests.Session:
     """A `requests` session with the same trust. Environment variables do not change it (trust_env is off)."""
     if trust.thumbprint:
         return _PinnedSession(trust.thumbprint)
-    session = requests.Session()
-    session.trust_env = False
+    session = _BoundedSession()
     if trust.ca_file:
         session.verify = trust.ca_file
     return session

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -276,13 +275,17 @@ def privileges(
 )
 def simulate(context: typer.Context) -> None:
     """Run a simulated vCenter with GPUs, RDMA NICs and guests, for trying things out."""
-    command = importlib.import_module("vcenter.simulator.command")
-    raise typer.Exit(command.main(list(context.args)))
+    from vcenter.simulator import command  # its web server is loaded only when it is wanted
+
+    simulator = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    simulator.command()(command.simulate)
+    simulator(args=list(context.args), prog_name="gpuferry vcenter simulate")
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command line; 0 when all went well, 1 for an error of vCenter's or ours, 2 for a wrong command line."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # standard output is for results
+    # Standard output is for results; standard error is looked up at each line, for a test or a caller may exchange it.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         app(args=arguments, prog_name="gpuferry vcenter")
     except VcenterError as error:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from vcenter.attributes import Attribute, apply_attributes, log_event, plan_attributes
 from vcenter.cloud_init import CloudInit
 from vcenter.command_output import (
     DryRun,
@@ -22,11 +21,10 @@ from vcenter.command_output import (
     write_table,
 )
 from vcenter.errors import InvalidRequest
+from vcenter.marking import mark_server
 from vcenter.reading import load
 from vcenter.server_plan import LibraryItem, OvaFile, ServerRequest, Source, Template, plan_server, servers
 from vcenter.server_vm import apply_removal, apply_server, plan_removal
-from vcenter.session import Session
-from vcenter.tags import Tag, Tagged, apply_tags, plan_tags
 
 app = typer.Typer(help="GPU servers: virtual machines with GPUs passed through.", no_args_is_help=True)
 
@@ -113,7 +111,7 @@ def create(
             return
         with progress_bars() as bars:
             server = apply_server(opened, plan, bars, address_timeout=timeout)
-        _mark(opened, server.id, server.name)
+        mark_server(opened, server.id, server.name)
     if as_json:
         write_json({**plan.as_dict(), "applied": True, "id": server.id, "address": server.address})
     else:
@@ -132,16 +130,6 @@ def _cloud_init(name: str, ssh_key: Path | None, user_data: Path | None) -> Clou
         raise InvalidRequest("That is a private key; the guest gets the public one (*.pub).", object_name=str(ssh_key))
     ssh_keys = tuple(key.strip() for key in keys if key.strip() and not key.startswith("#"))
     return CloudInit(host_name=name, instance_id=name, user_data=text, ssh_keys=ssh_keys)
-
-
-def _mark(opened: Session, vm: str, name: str) -> None:
-    """The server's tag, attributes and event: what the vSphere client shows."""
-    from pyVmomi import vim
-
-    apply_tags(opened, plan_tags(opened, [Tagged("VirtualMachine", vm, Tag.GPU_SERVER)]))
-    ref = opened.object(vim.VirtualMachine, vm)
-    apply_attributes(opened, plan_attributes(opened, ref, name, {Attribute.ROLE: "GPU server"}))
-    log_event(opened, ref, "GPU server created")
 
 
 @app.command("list")

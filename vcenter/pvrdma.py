@@ -14,6 +14,7 @@ from pyVmomi import vim, vmodl
 from vcenter import vm_spec
 from vcenter.collector import read
 from vcenter.errors import HostDisconnected, InvalidRequest, PvrdmaUnsupported
+from vcenter.events import note
 from vcenter.inventory import Host, Inventory, Vm
 from vcenter.placement import find_port
 from vcenter.plan import Change, Plan, differences
@@ -169,6 +170,8 @@ def apply_host_pvrdma(session: Session, plan: HostPvrdmaPlan, progress: Progress
                 raise PvrdmaUnsupported(
                     f"The host's firewall has no rule set {RULESET!r}.", object_name=plan.object_name
                 ) from None
+    if plan.changes:
+        note(session, ref, "; ".join(f"{c.what}: {c.after or 'removed'}" for c in plan.changes))
     progress(ProgressEvent("PVRDMA", plan.object_name, 100))
 
 
@@ -270,3 +273,4 @@ def apply_adapter(session: Session, plan: AdapterPlan, progress: Progress = sile
         with session.doing("Reconfiguring", plan.object_name):
             task = ref.ReconfigVM_Task(plan.spec)
         wait_for_task(session, task, "Reconfiguring", plan.object_name, progress=progress, step="reconfigure")
+        note(session, ref, "; ".join(f"{c.what}: {c.after or 'removed'}" for c in plan.changes))

@@ -19,6 +19,7 @@ from vcenter import cluster_rules, content_library, vm_power, vm_spec
 from vcenter.cloud_init import cleared
 from vcenter.collector import read
 from vcenter.errors import InvalidRequest
+from vcenter.events import note
 from vcenter.inventory import Inventory
 from vcenter.ovf import ImportTarget, import_ova, read_ova
 from vcenter.plan import Change, Plan
@@ -72,6 +73,9 @@ def apply_server(
         except BaseException as error:
             vm_power.discard(session, vm, plan.object_name, error)
             raise
+    if not plan.empty:
+        verb = "changed" if plan.vm else "created"
+        note(session, vm, f"GPU server {verb}: {hardware.annotation.rpartition(': ')[2]}")
     address = ""
     if request.power_on:
         address = vm_power.await_address(session, vm, plan.object_name, timeout=address_timeout, progress=progress)
@@ -181,6 +185,7 @@ class RemovalPlan(Plan):
     """`vm` is "" when there is nothing to remove. `delete` False: the GPUs are given back, the machine stays, off."""
 
     vm: str = ""
+    host: str = ""
     delete: bool = True
 
 
@@ -212,7 +217,7 @@ def plan_removal(session: Session, inventory: Inventory, name: str, *, delete: b
     if delete:
         changes.append(Change(vm.name, "virtual machine", "with its disks", ""))
     steps = (["power off"] if vm.running else []) + ["delete" if delete else "remove its GPUs"]
-    return RemovalPlan(vm.name, tuple(changes), tuple(steps) if changes else (), vm=vm.id, delete=delete)
+    return RemovalPlan(vm.name, tuple(changes), tuple(steps) if changes else (), vm=vm.id, host=vm.host, delete=delete)
 
 
 def apply_removal(session: Session, plan: RemovalPlan, progress: Progress = silent) -> None:
@@ -221,10 +226,13 @@ def apply_removal(session: Session, plan: RemovalPlan, progress: Progress = sile
         return
     vm = session.object(vim.VirtualMachine, plan.vm)
     if plan.delete:
+        host = session.object(vim.HostSystem, plan.host)
         _remove(session, vm, plan.object_name, progress)
+        note(session, host, f"GPU server {plan.object_name} removed")
         return
     vm_power.power_off(session, vm, plan.object_name, progress)
     release_gpus(session, vm, plan.object_name, progress)
+    note(session, vm, "GPUs given back")
 
 
 def _remove(session: Session, vm: Any, name: str, progress: Progress) -> None:

@@ -184,6 +184,7 @@ class Session:
         self.endpoint = endpoint
         self._password = password if callable(password) else lambda: password
         self._rest: VsphereClient | None = None
+        self._rest_session: Any = None
         self._rest_lock = threading.Lock()
         with self._border("Connecting to vCenter"):
             self.about = self._announced()
@@ -287,25 +288,29 @@ class Session:
 
         with self._rest_lock:
             if self._rest is None:
-                self._rest = create_vsphere_client(
+                client = create_vsphere_client(
                     server=self.endpoint.server,
                     username=self.endpoint.user,
                     password=self._password(),
                     session=requests_session(self.endpoint.trust),
                 )
+                # The SDK logs out when its client is garbage-collected: a network call in whatever thread that
+                # happens to be. We log out in `close`.
+                self._rest_session, client.session_svc = client.session_svc, None
+                self._rest = client
             return self._rest
 
     def _forget_rest(self) -> None:
         with self._rest_lock:
-            self._rest = None
+            self._rest = self._rest_session = None
 
     # -- end ---------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Logs out of both sides; failures to do so are of no consequence (sessions expire)."""
         with contextlib.suppress(Exception):
-            if self._rest is not None:
-                self._rest.session_svc.delete()
+            if self._rest_session is not None:
+                self._rest_session.delete()
         with contextlib.suppress(Exception):
             self.content.sessionManager.Logout()
         self.stub.DropConnections()

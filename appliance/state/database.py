@@ -91,7 +91,7 @@ def writing(engine: Engine) -> Iterator[Session]:
 def begin_write(connection: Connection) -> None:
     """On SQLite, take the write lock now: a transaction that read first could not wait for it later."""
     if connection.dialect.name == "sqlite":
-        connection.execute(text("BEGIN IMMEDIATE"))
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager
@@ -107,6 +107,9 @@ def translated(engine: Engine) -> Iterator[None]:
             f"the database {engine.url.render_as_string(hide_password=True)} does not answer ({why}); "
             "nothing was changed. Check that it runs and is reachable; the appliance tries again by itself"
         ) from failure
+
+
+_epoch_locked = select(Scheduler.epoch).where(Scheduler.id == 1).with_for_update(read=True)
 
 
 class Office:
@@ -170,9 +173,7 @@ class Office:
         """One transaction of the holder. Raises DeposedError or DatabaseGoneError, and then nothing was kept."""
         with translated(self.engine), self.engine.connect() as connection:
             begin_write(connection)
-            held = connection.execute(
-                select(Scheduler.epoch).where(Scheduler.id == 1).with_for_update(read=True)
-            ).scalar_one_or_none()
+            held = connection.execute(_epoch_locked).scalar_one_or_none()
             if held != self.epoch:
                 connection.rollback()
                 raise DeposedError(f"epoch {self.epoch} is over: epoch {held} decides now")

@@ -38,8 +38,8 @@ struct DeviceConfig {
     std::string serial;
     uint64_t memory_bytes = uint64_t{4096} << 20;
     int pci_domain = 0, pci_bus = 0, pci_device = 0;
-    // The newest that toolkits know. All PTX that they carry runs on it; machine code is passed over whatever it is for.
-    // A number that no toolkit knows would do for that too, but numba-cuda's linker has no name for such a device.
+    // The newest that toolkits know. All PTX that they carry runs on it; machine code is passed over whatever it is
+    // for. A number that no toolkit knows would do for that too, but numba-cuda's linker has no name for such a device.
     int capability_major = 12, capability_minor = 1;
     int multiprocessors = 1;  // default: this machine's processors
     int clock_khz = 1'000'000, memory_clock_khz = 1'000'000;

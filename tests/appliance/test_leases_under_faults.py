@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,15 +28,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from site_builder import Clock, add_client, add_server, gpus_of
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
 from appliance.changes import server_reported
 from appliance.deadlines import tick
 from appliance.ledger import Ledger, RequestRefusedError
 from appliance.live import Effect, PrepareOrder, ReleaseOrder
 from appliance.placement import Shape
-from appliance.state.database import DeposedError, Office, open_database, reading
-from appliance.state.models import Gpu, Lease, LeaseState, Slice, SliceState
+from appliance.state.database import DeposedError, Office, open_database, reading, writing
+from appliance.state.models import Gpu, Lease, LeaseState, Scheduler, Slice, SliceState
 
 SERVERS, CLIENTS, GPUS, MEMORY = 3, 3, 2, 16384
 EXAMPLES = int(os.environ.get("GPUFERRY_FAULT_EXAMPLES", "25"))
@@ -125,6 +126,9 @@ class Site(RuleBasedStateMachine):
 
     def decide(self, *actions: Callable[[Ledger], object], crash: str = "") -> None:
         """One turn of the deciding process; `crash`: killed before the commit, or after it and before telling."""
+        if not any(each.leading for each in self.processes) and self.number % 2:
+            # Mostly somebody decides; but not always, so that daemons and clients also act while nobody does.
+            self.take_over(self.number // 2 % 2, True)
         # The former holder of the office may not know yet that it is over: it goes first.
         for process in sorted((each for each in self.processes if each.leading), key=lambda each: each.office.epoch):
             self.decide_by(process, *actions, crash=crash)
@@ -138,7 +142,7 @@ class Site(RuleBasedStateMachine):
                     action(process.ledger)
                 process.ledger.serve_queue()
                 if crash == "before":
-                    batch.books.write(batch.connection)
+                    batch.books.write(process.ledger.connection)
                     raise Killed
         except (Killed, DeposedError):
             process.leading = False
@@ -201,13 +205,29 @@ class Site(RuleBasedStateMachine):
     def kill_process(self, index: int) -> None:
         self.processes[index] = Process(f"p{index}-{self.number}-{self.clock.now}", self.engine, self.clock)
 
-    @rule(index=st.integers(0, 1), wait=st.booleans())
-    def campaign(self, index: int, wait: bool) -> None:
-        """A process tries for the office; with `wait`, the holder did not renew it in time, though it may still act."""
-        if wait:
-            with self.engine.begin() as connection:
-                connection.exec_driver_sql("UPDATE scheduler SET renewed_at = '2000-01-01 00:00:00+00:00'")
+    def expire_office(self) -> None:
+        with writing(self.engine) as session:
+            session.execute(update(Scheduler).values(renewed_at=datetime(2000, 1, 1, tzinfo=UTC)))
+
+    @rule(index=st.integers(0, 1))
+    def campaign(self, index: int) -> None:
+        """A process tries for the office while the holder may have renewed it in time."""
         self.lead(index)
+
+    @rule(index=st.integers(0, 1))
+    def usurp(self, index: int) -> None:
+        """The holder was paused for so long that another takes over; it wakes up and does not know."""
+        if not self.processes[index].leading:
+            self.expire_office()
+            self.lead(index)
+
+    @precondition(lambda self: not any(each.leading for each in self.processes))
+    @rule(index=st.integers(0, 1), everybody_reports=st.booleans())
+    def take_over(self, index: int, everybody_reports: bool) -> None:
+        self.expire_office()
+        self.lead(index)
+        for server in self.daemons if everybody_reports else ():
+            self.report(server)
 
     @rule(seconds=st.sampled_from([1, 6, 20]))
     def time_passes(self, seconds: int) -> None:
@@ -225,13 +245,23 @@ class Site(RuleBasedStateMachine):
             first = next(i for i, each in enumerate(daemon.inbox) if each[0] == epoch)
             daemon.receive(*daemon.inbox.pop(first))
 
-    @rule(data=st.data(), crash=st.sampled_from(["", "", "before", "after"]))
-    def answer(self, data: st.DataObject, crash: str) -> None:
+    @rule(data=st.data(), crash=st.sampled_from(["", "", "before", "after"]), later=st.booleans())
+    def answer(self, data: st.DataObject, crash: str, later: bool) -> None:
         server = data.draw(st.sampled_from(sorted(self.daemons)))
         daemon = self.daemons[server]
         if daemon.outbox and not daemon.cut_off:
             kind, lease, fence = daemon.outbox.pop(0)
-            self.decide(lambda ledger: getattr(ledger, kind)(server, lease, fence), crash=crash)
+            if later:
+                self.confirm(lambda ledger: getattr(ledger, kind)(server, lease, fence))
+            else:
+                self.decide(lambda ledger: getattr(ledger, kind)(server, lease, fence), crash=crash)
+
+    def confirm(self, action: Callable[[Ledger], object]) -> None:
+        """As the control loop takes in confirmations while nobody waits: written with the next transaction."""
+        for process in self.processes:
+            if process.leading and process.ledger.loaded and not process.ledger.waiting:
+                with process.ledger.confirmations():
+                    action(process.ledger)
 
     @rule(data=st.data())
     def cut_off(self, data: st.DataObject) -> None:

@@ -115,7 +115,7 @@ def test_waiting_requests_know_their_place_and_why(desk: Desk) -> None:
 
 def test_clients_take_turns_and_priority_goes_first(desk: Desk) -> None:
     add_client(desk.engine, "vip", "red", priority=5)
-    desk.decide(lambda: note_changes(desk.ledger.now_deciding.connection, [("client", "client-vip")]))
+    desk.decide(lambda: note_changes(desk.ledger.connection, [("client", "client-vip")]))
     desk.decide(lambda: apply_changes(desk.ledger))
     everything = ask(desk, "client-ada", "all", Shape(2))
     names = [("ada", i) for i in range(3)] + [("bob", i) for i in range(3)] + [("vip", 0)]
@@ -345,7 +345,7 @@ def test_a_batch_that_fails_keeps_nothing(desk: Desk) -> None:
     def fail_after_writing() -> None:
         desk.ledger.request("client-ada", "r1", Shape(1))
         desk.ledger.serve_queue()
-        desk.ledger.now_deciding.books.write(desk.ledger.now_deciding.connection)
+        desk.ledger.now_deciding.books.write(desk.ledger.connection)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

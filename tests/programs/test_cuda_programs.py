@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import mpmath
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -193,7 +196,7 @@ def test_mapped_memory(run_cuda: Run) -> None:
         "mapped type 1 device pointer 1 host pointer 1",
         "registered type 1 device pointer 1 host pointer 1",
         "device type 2 device pointer 1 host pointer 0",
-        "stack type 0 device pointer 0 host pointer 1",
+        "stack type 0 device pointer 0",
         "inside type 2 device pointer 1 host pointer 0",
         "register twice: cudaErrorHostMemoryAlreadyRegistered",
         "unregister twice: cudaErrorHostMemoryNotRegistered",
@@ -303,3 +306,197 @@ def test_warp_intrinsics(run_cuda: Run) -> None:
         assert bits[thread].tolist() == expected, thread
     relay = result.array("relay", np.int32).reshape(5, 32)
     assert np.array_equal(relay, np.arange(5)[:, None] ** 2 + np.arange(32, 64))
+
+
+def test_double_half_and_bfloat16_arithmetic(run_cuda: Run) -> None:
+    """Against NumPy, bit for bit: every one of these is rounded once, or exactly as the intrinsic says."""
+    rng = np.random.default_rng(17)
+    da, db = (rng.standard_normal(500) * 10.0 ** rng.integers(-20, 20, 500) for _ in range(2))
+    ha, hb = ((rng.standard_normal(512) * 8).astype(np.float16) for _ in range(2))
+    fa, fb = (rng.standard_normal(400).astype(np.float32) for _ in range(2))
+    result = run_cuda("double_half", {"da": da, "db": db, "ha": ha, "hb": hb, "fa": fa, "fb": fb})
+
+    doubles = result.array("dout", np.float64).reshape(-1, 8)
+    expected = np.stack([da + db, da * db, da / db, np.sqrt(np.abs(da))], axis=1)
+    assert np.array_equal(doubles[:, :4], expected)
+    for row, a, b in zip(doubles, da.tolist(), db.tolist(), strict=True):
+        product, total = Fraction(a) * Fraction(b), Fraction(a) + Fraction(b)
+        assert row[4] == float(product + 1)  # Fraction to float rounds once, to nearest even
+        toward_zero, upward = float(total), float(product)
+        if abs(Fraction(toward_zero)) > abs(total):
+            toward_zero = math.nextafter(toward_zero, 0.0)
+        if Fraction(upward) < product:
+            upward = math.nextafter(upward, math.inf)
+        assert (row[5], row[6], row[7]) == (toward_zero, upward, math.fmod(a, b))
+
+    # float32 holds sums and products of halves exactly or with bits to spare: one visible rounding.
+    wide_a, wide_b = ha.astype(np.float64), hb.astype(np.float64)
+    halves = result.array("hout", np.float16).reshape(-1, 6)
+    assert np.array_equal(halves[:, 0], (wide_a + wide_b).astype(np.float16))
+    assert np.array_equal(halves[:, 1], (wide_a * wide_b).astype(np.float16))
+    assert np.array_equal(halves[:, 2], (wide_a * wide_b + 0.5).astype(np.float16))
+    assert np.array_equal(halves[:, 3], np.minimum(ha, hb))
+    scaled = ha.astype(np.float32) * np.float32(1.001)
+    nearest = scaled.astype(np.float16)
+    too_far = np.abs(nearest.astype(np.float32)) > np.abs(scaled)
+    assert np.array_equal(halves[:, 4], np.where(too_far, np.nextafter(nearest, np.float16(0)), nearest))
+    assert np.array_equal(halves[:, 5], np.clip((wide_a + wide_b).astype(np.float16), 0, 1))
+    one_more = (wide_a + 1).astype(np.float16).astype(np.float64)
+    assert np.array_equal(result.array("pout", np.float16), (wide_a * wide_b + one_more).astype(np.float16))
+
+    def to_bfloat16(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+        """Rounds float64 values that are exact, or odd beyond 24 bits, to the upper half of a float32."""
+        bits = values.astype(np.float32).view(np.uint32)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+    def from_bfloat16(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float64]:
+        return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+    x, y = to_bfloat16(fa), to_bfloat16(fb)
+    wide_x, wide_y = from_bfloat16(x), from_bfloat16(y)
+    brains = result.array("bout", np.uint16).reshape(-1, 4)
+    assert np.array_equal(brains[:, 0], x)
+    assert np.array_equal(brains[:, 1], to_bfloat16(wide_x + wide_y))
+    assert np.array_equal(brains[:, 2], to_bfloat16(wide_x * wide_y))
+    assert np.array_equal(brains[:, 3], to_bfloat16(wide_x * wide_y + wide_x))
+
+
+# Documented largest errors in units in the last place (CUDA programming guide, "Mathematical Functions Appendix"),
+# single and double; one more for our reference's own rounding is added below.
+ERRORS: dict[str, tuple[int, int]] = {
+    "sin": (2, 2), "cos": (2, 2), "tan": (4, 2), "exp": (2, 1), "exp2": (2, 1), "expm1": (1, 1), "log": (1, 1),
+    "log2": (1, 1), "log10": (2, 1), "log1p": (1, 1), "sqrt": (0, 0), "rsqrt": (2, 1), "cbrt": (1, 1),
+    "asin": (2, 2), "acos": (2, 2), "atan": (2, 2), "sinh": (3, 2), "cosh": (2, 1), "tanh": (2, 1), "asinh": (3, 3),
+    "atanh": (3, 2), "erf": (2, 2), "erfc": (4, 5), "lgamma": (6, 4), "tgamma": (5, 10), "floor": (0, 0),
+    "ceil": (0, 0), "trunc": (0, 0), "rint": (0, 0), "round": (0, 0), "fabs": (0, 0), "logb": (0, 0), "j0": (9, 7),
+}  # fmt: skip
+
+
+def test_math_functions_stay_within_their_documented_errors(run_cuda: Run) -> None:
+    rng = np.random.default_rng(18)
+    plain = np.concatenate([rng.uniform(-3, 3, 900), rng.uniform(-40, 40, 300), [0.0, -0.0, 1.0, -1.0, 0.5, 1e-30]])
+    singles = plain.astype(np.float32)
+    exponents = rng.uniform(-4, 4, len(plain)).astype(np.float32)
+    result = run_cuda("math_functions", {"singles": singles, "doubles": plain, "exponents": exponents})
+    worst: dict[str, float] = {}
+    for name, limits in ERRORS.items():
+        for index, (kind, inputs) in enumerate((("single", singles), ("double", plain))):
+            got = result.array(f"{kind}_{name}", inputs.dtype)
+            wide = inputs.astype(np.longdouble)
+            with np.errstate(all="ignore"):
+                want = reference_function(name)(wide)
+            assert np.array_equal(np.isnan(got), np.isnan(want)), f"{kind} {name}: NaN"
+            finite = np.isfinite(want.astype(inputs.dtype))
+            assert np.array_equal(got[~finite & ~np.isnan(want)], want[~finite & ~np.isnan(want)].astype(inputs.dtype))
+            with np.errstate(all="ignore"):
+                step = np.spacing(np.abs(want[finite]).astype(inputs.dtype)).astype(np.longdouble)
+            distance = np.abs(got[finite].astype(np.longdouble) - want[finite]) / step
+            limit = limits[index] + (1 if limits[index] else 0.5)
+            if name in ("j0", "lgamma"):  # their bounds are absolute near the zeros
+                distance = np.where(np.abs(want[finite]) < 0.2, 0, distance)
+            worst[f"{kind} {name}"] = float(distance.max() - limit)
+    assert {name: excess for name, excess in worst.items() if excess > 0} == {}
+    powers = result.array("powers", np.float32).reshape(-1, 4)
+    a, b = singles.astype(np.float64), exponents.astype(np.float64)
+    with np.errstate(all="ignore"):
+        for column, (want, ulp) in enumerate(
+            ((a**b, 4), (np.arctan2(a, b), 3), (np.hypot(a, b), 3), (np.fmod(a, b), 0))
+        ):
+            close = np.abs(powers[:, column] - want) <= (ulp + 1) * np.spacing(np.abs(want).astype(np.float32))
+            same = powers[:, column] == want.astype(np.float32)
+            assert (close | same | (np.isnan(powers[:, column]) & np.isnan(want))).all(), column
+
+
+def reference_function(name: str) -> Callable[[npt.NDArray[np.longdouble]], npt.NDArray[np.longdouble]]:
+    """NumPy's extended precision where it has the function, else 40 digits of mpmath."""
+    direct = {
+        "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "atanh": np.arctanh,
+        "rsqrt": lambda x: np.where(x == 0, np.copysign(np.inf, x), 1 / np.sqrt(x)),
+        "round": lambda x: np.copysign(np.floor(np.abs(x) + 0.5), x),
+        "logb": lambda x: np.where(x == 0, -np.inf, np.frexp(x)[1] - np.longdouble(1)),
+    }  # fmt: skip
+    if name in direct:
+        return direct[name]
+    if hasattr(np, name):
+        return getattr(np, name)  # type: ignore[no-any-return]
+
+    def precise(values: npt.NDArray[np.longdouble]) -> npt.NDArray[np.longdouble]:
+        return np.array([_mpmath(name, float(v)) for v in values], dtype=np.longdouble)
+
+    return precise
+
+
+def _mpmath(name: str, value: float) -> np.longdouble:
+    mpmath.mp.dps = 40
+    if value == 0 and name in ("lgamma", "tgamma"):
+        return np.longdouble(math.inf if name == "lgamma" else math.copysign(math.inf, value))
+    if value < 0 and value == math.floor(value) and name in ("lgamma", "tgamma"):
+        return np.longdouble(math.inf if name == "lgamma" else math.nan)
+    function = {
+        "erf": mpmath.erf,
+        "erfc": mpmath.erfc,
+        "lgamma": lambda x: mpmath.log(abs(mpmath.gamma(x))),
+        "tgamma": mpmath.gamma,
+        "j0": lambda x: mpmath.besselj(0, x),
+    }[name]
+    return np.longdouble(mpmath.nstr(function(mpmath.mpf(value)), 25))
+
+
+def test_errors_of_calls(run_cuda: Run) -> None:
+    lines = run_cuda("errors", arguments=["immediate"]).lines
+    # Older runtimes check the dimensions themselves (InvalidConfiguration); newer ones pass on the driver's code.
+    codes = ("cudaErrorInvalidConfiguration", "cudaErrorInvalidValue")
+    refused = ["block of 2048", "grid of 1 x 70000", "empty grid", "block of 1 x 1 x 128"]
+    for place, what in zip((0, 2, 3, 4), refused, strict=True):
+        assert lines[place] in [f"{what}: {code}" for code in codes]
+    assert lines[1] == "then: cudaSuccess"
+    assert lines[5:] == [
+        "1 MiB of shared memory: cudaErrorInvalidValue",
+        "malloc of 1 EiB: cudaErrorMemoryAllocation",
+        "pointer still null 1",
+        "last error: cudaErrorMemoryAllocation",
+        "free of a stack address: cudaErrorInvalidValue",
+        "free of null: cudaSuccess",
+        "copy of a bad kind: cudaErrorInvalidMemcpyDirection",
+        "free: cudaSuccess",
+        "free again: cudaErrorInvalidValue",
+        "null event: cudaErrorInvalidResourceHandle",
+        "time of events never recorded: cudaErrorInvalidResourceHandle",
+        "peek: cudaSuccess",
+        "a good launch: cudaSuccess",
+    ]
+
+
+def test_out_of_memory_and_recovery(run_cuda: Run) -> None:
+    assert run_cuda("errors", arguments=["out_of_memory"], options={"memory": 1024}).lines == [
+        "in the end: cudaErrorMemoryAllocation",
+        "work goes on: cudaSuccess",
+        "all given back 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("illegal", "cudaErrorIllegalAddress"),
+        ("beyond", "cudaErrorIllegalAddress"),
+        ("misaligned", "cudaErrorMisalignedAddress"),
+        ("trap", "cudaErrorLaunchFailure"),
+        ("assert", "cudaErrorAssert"),
+    ],
+)
+def test_a_kernels_fault_is_sticky(run_cuda: Run, kind: str, error: str) -> None:
+    result = run_cuda("errors", arguments=[kind])
+    assert result.lines == [
+        "launch: cudaSuccess",
+        f"synchronise: {error}",
+        f"malloc afterwards: {error}",
+        f"launch afterwards: {error}",
+        f"synchronise afterwards: {error}",
+        f"peek: {error}",
+    ]
+    if kind == "assert":
+        told = [line for line in result.errors.splitlines() if "Assertion `value == 3` failed." in line]
+        # The first failing thread ends the kernel; how many others still speak is open.
+        assert 1 <= len(set(told)) == len(told) <= 4
+        assert all("errors.cu" in line and "thread: [" in line for line in told)

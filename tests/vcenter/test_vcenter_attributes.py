@@ -4,7 +4,9 @@ import pytest
 from pyVmomi import vim
 
 from vcenter import errors
-from vcenter.attributes import Attribute, apply_attributes, log_event, plan_attributes, values_of
+from vcenter.attributes import Attribute, apply_attributes, plan_attributes, values_of
+from vcenter.events import log_event, note
+from vcenter.passthrough import apply_passthrough, plan_passthrough
 from vcenter.reading import load
 from vcenter.session import Session
 from vcenter.simulator import Simulation
@@ -56,3 +58,21 @@ def test_events_are_seen_in_vcenter(session: Session) -> None:
     assert "gpuferry: passthrough turned on for 2 GPUs" in messages
     assert all(len(message) <= 1000 for message in messages)
     assert {event.host.host._moId for event in said} == {ref._moId}
+
+
+def _said(session: Session) -> list[str]:
+    found = session.content.eventManager.QueryEvents(vim.event.EventFilterSpec())
+    return [event.message for event in found if isinstance(event, vim.event.GeneralUserEvent)]
+
+
+def test_what_is_done_is_told_in_vcenter(session: Session, vcenter: Simulation) -> None:
+    apply_passthrough(session, plan_passthrough(session, load(session), "esx-03.example.test"))
+    assert _said(session) == [
+        "gpuferry: passthrough turned on for 0000:3b:00.0, 0000:3b:00.1, 0000:3c:00.0 after a reboot"
+    ]
+    apply_passthrough(session, plan_passthrough(session, load(session), "esx-03.example.test"))
+    assert len(_said(session)) == 1  # nothing was done
+    vcenter.control.fail("LogUserEvent", fault=vim.fault.NoPermission(privilegeId="Global.LogEvent"))
+    ref = session.object(vim.HostSystem, load(session).host(HOST).id)
+    assert note(session, ref, "not told") is False
+    assert note(session, ref, "told") is True

@@ -6,6 +6,7 @@ with start() as vcenter:
 """
 
 import contextlib
+import enum
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,9 +15,20 @@ from typing import Any
 
 from .certificate import make_certificate
 from .control import Control
+from .guest import Guests, PaperGuests
+from .guest_plain import PlainGuests
+from .guest_sandbox import SandboxGuests
 from .inventory import make_world, read_inventory
 from .server import Server, Service
 from .world import World
+
+
+class GuestKind(enum.StrEnum):
+    """What runs in virtual machines that are on: nothing (an address on paper), sandboxes with sshd, a plain sshd."""
+
+    PAPER = "paper"
+    SANDBOX = "sandbox"
+    PLAIN = "plain"
 
 
 class Simulation:
@@ -54,6 +66,13 @@ class Simulation:
         return self.world.control
 
 
+def make_guests(kind: GuestKind, bundles: list[Path] | None = None) -> Guests:
+    """Whoever runs the guests. Raises SandboxError when this machine or user cannot."""
+    if kind is GuestKind.SANDBOX:
+        return SandboxGuests(bundles)
+    return PlainGuests() if kind is GuestKind.PLAIN else PaperGuests()
+
+
 @contextlib.contextmanager
 def start(
     inventory: "Path | str | dict[str, Any] | None" = None,
@@ -62,19 +81,30 @@ def start(
     port: int = 0,
     api_version: str = "8.0.3.0",
     pace: float = 0.01,
+    guests: GuestKind = GuestKind.PAPER,
+    guest_bundles: list[Path] | None = None,
+    control_token: str | None = None,
 ) -> Iterator[Simulation]:
     """Runs a simulated vCenter in this process until the block ends.
 
     ``inventory`` is a file or a mapping (see vcenter.simulator.inventory), default three hosts with six GPUs; ``pace``
-    is how many seconds one step of a task takes. Raises InventoryError, ValueError (API version), OSError (port).
+    is how many seconds one step of a task takes. ``guest_bundles`` are directories that sandbox guests see, read-only.
+    With ``control_token`` the control is at /simulator/control, too.
+
+    Raises InventoryError, ValueError (API version), OSError (port), SandboxError (guests).
     """
     content = read_inventory(inventory)
-    world = make_world(content, api_version=api_version, pace=pace)
+    made = make_guests(guests, guest_bundles)
+    try:
+        world = make_world(content, api_version=api_version, pace=pace, guests=made)
+    except BaseException:
+        made.close()
+        raise
     directory = Path(tempfile.mkdtemp(prefix="gpuferry-vcenter-"))
     try:
         certificate = make_certificate(directory, ["localhost", "127.0.0.1", host])
         world.thumbprint_sha1 = certificate.sha1
-        service = Service(world)
+        service = Service(world, control_token)
         server = Server(service.app, host, port, certificate.certificate_file, certificate.key_file)
         server.start()
         first = (content.get("users") or [{"name": "administrator@vsphere.local", "password": "VMware1!"}])[0]

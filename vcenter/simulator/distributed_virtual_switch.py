@@ -153,7 +153,6 @@ class DistributedVirtualSwitch(ManagedEntity):
             made = self.add_portgroup(
                 spec.name,
                 vlan=vlan if isinstance(vlan, int) else 0,
-                uplink=bool(spec.uplink),
                 ports=spec.numPorts or 8,
             )
         return made.ref if made is not None and len(specs) == 1 else None

@@ -83,10 +83,10 @@ class EventManager(Managed):
 
 def _arguments(entity: Any) -> dict[str, Any]:
     made: dict[str, Any] = {}
+    if isinstance(entity.ref, vim.VirtualMachine):
+        made.update(_arguments(entity.host))
     at: Any = entity
-    seen = set()
-    while at is not None and at.moid not in seen:
-        seen.add(at.moid)
+    while at is not None:
         for kind, field, name in _ARGUMENTS:
             if isinstance(at.ref, kind) and field not in made:
                 reference = _REFERENCE.get(field, field)

@@ -38,6 +38,7 @@ from .datastore import GIB, Datastore
 from .distributed_virtual_switch import DistributedVirtualSwitch
 from .event_manager import EventManager
 from .folder import Folder
+from .guest import Guests
 from .host_system import HostSystem
 from .network import Network
 from .option_manager import OptionManager
@@ -78,9 +79,12 @@ def read_inventory(source: "Path | str | dict[str, Any] | None") -> dict[str, An
     return content
 
 
-def make_world(content: dict[str, Any], *, api_version: str = "8.0.3.0", pace: float = 0.01) -> World:
+def make_world(
+    content: dict[str, Any], *, api_version: str = "8.0.3.0", pace: float = 0.01, guests: Guests | None = None
+) -> World:
     """A world with all managers and everything the inventory names. Raises InventoryError."""
     world = World(api_version, pace)
+    world.guests = guests or world.guests
     world.control = Control(world)
     AuthorizationManager(world)
     root = Folder(world, "Datacenters", None, "datacenter", moid="group-d1")

@@ -17,9 +17,11 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .api import MethodFault, support
 from .control import AnswerLost
+from .control_http import ControlHttp
 from .http_nfc_lease import Upload, lease_with
 from .managed_object import Call
 from .soap_dispatch import answer, request_version
@@ -28,6 +30,7 @@ from .world import World
 _COOKIE = re.compile(r'vmware_soap_session="?([^";,\s]+)"?')
 _GZIP_ABOVE = 16_384
 _THREADS = 400
+_TRANSPORT = "simulator.transport"
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
@@ -41,10 +44,13 @@ def session_of(world: World, token: str | None) -> Any:
 class Service:
     """The HTTP side of one world."""
 
-    def __init__(self, world: World, routes: list[BaseRoute] | None = None) -> None:
+    def __init__(self, world: World, control_token: str | None = None) -> None:
         self.world = world
         self._automation: Any = None
         self._automation_lock = threading.Lock()
+        routes: list[BaseRoute] = []
+        if control_token is not None:
+            routes.append(Route("/simulator/control", ControlHttp(world, control_token).answer, methods=["POST"]))
         self.app = Starlette(
             routes=[
                 Route("/sdk", self._soap, methods=["POST"]),
@@ -57,7 +63,7 @@ class Service:
                 Route("/api/{path:path}", self._rest, methods=_ANY),
                 Route("/rest/{path:path}", self._old_rest, methods=_ANY),
                 Route("/", lambda request: PlainTextResponse("gpuferry: a simulated vCenter\n")),
-                *(routes or ()),
+                *routes,
             ],
         )
 
@@ -184,7 +190,21 @@ class Cut(Response):
     """No answer at all: the connection is closed."""
 
     async def __call__(self, scope: Any, receive: Callable[[], Awaitable[Any]], send: Any) -> None:
-        raise ConnectionAbortedError("the answer is lost on purpose")
+        scope[_TRANSPORT].abort()
+
+
+class _Protocol(H11Protocol):
+    """HTTP as uvicorn speaks it; requests carry their connection, so that it can be cut."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        inner: Any = self.app
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope[_TRANSPORT] = transport
+            await inner(scope, receive, send)
+
+        self.app = app
 
 
 class Server:
@@ -200,6 +220,7 @@ class Server:
         config = uvicorn.Config(
             app,
             log_level="critical",
+            http=_Protocol,
             ssl_certfile=str(certificate_file),
             ssl_keyfile=str(key_file),
             ssl_version=ssl.PROTOCOL_TLS_SERVER,

@@ -1,5 +1,6 @@
 """VirtualMachine: its configuration, its power, its place; the long operations are in files beside this one."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -41,19 +42,7 @@ class VirtualMachine(ManagedEntity):
             datastore=[],
             network=[],
             guestHeartbeatStatus="gray",
-            runtime=build(
-                vim.vm.RuntimeInfo,
-                host=host.ref,
-                connectionState="connected",
-                powerState="poweredOff",
-                toolsInstallerMounted=False,
-                numMksConnections=0,
-                faultToleranceState="notConfigured",
-                recordReplayState="inactive",
-                onlineStandby=False,
-                consolidationNeeded=False,
-                cleanPowerOff=True,
-            ),
+            runtime=vary(blank_runtime(), host=host.ref),
             guest=blank_guest(config.guestId),
         )
         self._browser: EnvironmentBrowser | None = None
@@ -565,6 +554,7 @@ class VirtualMachine(ManagedEntity):
             self.unregister()
 
 
+@functools.cache
 def blank_guest(guest_id: str) -> Any:
     """GuestInfo of a machine whose tools do not run."""
     return build(
@@ -577,4 +567,21 @@ def blank_guest(guest_id: str) -> Any:
         guestFullName=guest_full_name(guest_id),
         guestState="notRunning",
         guestOperationsReady=False,
+    )
+
+
+@functools.cache
+def blank_runtime() -> Any:
+    """RuntimeInfo of a machine that is off, its host not yet said."""
+    return build(
+        vim.vm.RuntimeInfo,
+        connectionState="connected",
+        powerState="poweredOff",
+        toolsInstallerMounted=False,
+        numMksConnections=0,
+        faultToleranceState="notConfigured",
+        recordReplayState="inactive",
+        onlineStandby=False,
+        consolidationNeeded=False,
+        cleanPowerOff=True,
     )

@@ -92,7 +92,8 @@ extern "C" CUresult CUDAAPI cuMemcpyDtoDAsync_v2(CUdeviceptr dstDevice, CUdevice
 extern "C" CUresult CUDAAPI cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
                                          CUcontext srcContext, size_t ByteCount) {
     return entry(__func__, waits, [&] {
-        check_contexts(dstContext, srcContext);
+        // Serialised with what is pending in either context, not only with the current one's stream.
+        for (const CUcontext handle : {srcContext, dstContext}) require<Context>(handle)->synchronize();
         copy_linear(dstDevice, PointerRole::device, srcDevice, PointerRole::device, ByteCount, nullptr, true);
     });
 }

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "api/entry.h"
+#include "device/launch.h"
 #include "image/attributes.h"
 #include "image/library.h"
 
@@ -38,17 +39,8 @@ int active_blocks(const Occupant& kernel, int block_size, size_t dynamic_shared)
     if (block_size > max_threads) return 0;
     auto max_dynamic = static_cast<size_t>(kernel.attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES));
     if (dynamic_shared > max_dynamic) return 0;
-    int threads = round_up(block_size, warp_size);
-    int blocks = std::min(kernel.device(CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR),
-                          kernel.device(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR) / threads);
-    int registers = round_up(kernel.attribute(CU_FUNC_ATTRIBUTE_NUM_REGS), 8) * threads;
-    blocks = std::min(blocks, kernel.device(CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR) / registers);
-    int shared = kernel.attribute(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) + static_cast<int>(dynamic_shared) +
-                 kernel.device(CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK);
-    if (shared > 0) {
-        blocks = std::min(blocks, kernel.device(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
-    }
-    return blocks;
+    return resident_blocks(kernel.function->info(), kernel.context->device(), static_cast<uint64_t>(block_size),
+                           dynamic_shared);
 }
 
 // The block size with the most active threads; the largest among equals.

@@ -235,7 +235,7 @@ void submit_copy(const std::shared_ptr<Stream>& stream, Copy copy, bool wait) {
     if (wait || copy.to.side == Side::pageable) {
         stream->run({[&copy] { perform_copy(copy); }});
         stream->context().flush_print();
-        if (wait) stream->context().require_unfailed();
+        stream->context().require_unfailed();
         return;
     }
     if (copy.from.side != Side::pageable) {
@@ -246,6 +246,7 @@ void submit_copy(const std::shared_ptr<Stream>& stream, Copy copy, bool wait) {
     constexpr uint64_t stage_limit = uint64_t{16} << 20;
     if (stream->idle() || copy.bytes() > stage_limit) {
         stream->run({[&copy] { perform_copy(copy); }});
+        stream->context().require_unfailed();
         return;
     }
     auto stage = std::make_shared<std::vector<std::byte>>(copy.bytes());

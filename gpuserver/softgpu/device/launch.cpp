@@ -1,6 +1,7 @@
 // Launches: limits, parameters, submission.
 #include "device/launch.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -22,6 +23,27 @@ int max_dynamic_shared(const Device& device, const Function& function) {
     if (set >= 0) return set;
     return device_attribute(device, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK) -
            static_cast<int>(function.info().static_shared_bytes);
+}
+
+int reported_registers(const KernelInfo& info, const Device& device) {
+    const int file = device_attribute(device, CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK);
+    const int most = file / std::max(1, static_cast<int>(info.max_threads)) / 8 * 8;
+    return std::clamp(static_cast<int>(info.registers), 1, std::min(255, most));
+}
+
+int resident_blocks(const KernelInfo& info, const Device& device, uint64_t block_threads, uint64_t dynamic_shared) {
+    const auto limit = [&](CUdevice_attribute attribute) {
+        return static_cast<uint64_t>(device_attribute(device, attribute));
+    };
+    const uint64_t threads = (block_threads + 31) / 32 * 32;
+    const uint64_t registers = (static_cast<uint64_t>(reported_registers(info, device)) + 7) / 8 * 8 * threads;
+    const uint64_t shared =
+        info.static_shared_bytes + dynamic_shared + limit(CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK);
+    uint64_t blocks = std::min({limit(CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR),
+                                limit(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR) / threads,
+                                limit(CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR) / registers});
+    if (shared) blocks = std::min(blocks, limit(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
+    return static_cast<int>(blocks);
 }
 
 void check_launch(const Device& device, const Function& function, Dim3 grid, Dim3 block, uint32_t shared_bytes,
@@ -69,13 +91,7 @@ void check_launch(const Device& device, const Function& function, Dim3 grid, Dim
         refuse(CUDA_ERROR_INVALID_CLUSTER_SIZE, function, "the cluster is not what the kernel requires");
     }
     if (options.cooperative) {
-        const uint64_t threads = limit(CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR);
-        const uint64_t warps = (block.volume() + 31) / 32 * 32;
-        uint64_t resident = std::min(threads / warps, limit(CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR));
-        const uint64_t shared = uint64_t{shared_bytes} + info.static_shared_bytes;
-        if (shared) {
-            resident = std::min(resident, limit(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
-        }
+        const auto resident = static_cast<uint64_t>(resident_blocks(info, device, block.volume(), shared_bytes));
         if (grid.volume() > resident * limit(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)) {
             refuse(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE, function, "the blocks cannot all be resident");
         }

@@ -34,4 +34,12 @@ int max_dynamic_shared(const Device& device, const Function& function);
 void check_launch(const Device& device, const Function& function, Dim3 grid, Dim3 block, uint32_t shared_bytes,
                   const LaunchOptions& options);
 
+// Registers of a thread as reported. The engine's registers are its own and have no limit; what is reported always lets
+// the kernel's largest block run.
+int reported_registers(const KernelInfo& info, const Device& device);
+
+// Blocks of a kernel that one multiprocessor holds at once, by the device's limits of blocks, threads, registers and
+// shared memory: what the occupancy calls answer and what a cooperative launch may have.
+int resident_blocks(const KernelInfo& info, const Device& device, uint64_t block_threads, uint64_t dynamic_shared);
+
 }  // namespace softgpu

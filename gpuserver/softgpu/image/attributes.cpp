@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "device/launch.h"
+
 namespace softgpu {
 namespace {
 
@@ -12,13 +14,6 @@ int device_limit(const Device& device, CUdevice_attribute attribute) {
 int default_dynamic_shared(const KernelInfo& info, const Device& device) {
     int limit = device_limit(device, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK);
     return std::max(0, limit - static_cast<int>(info.static_shared_bytes));
-}
-
-// The engine's registers are its own and have no limit; what is reported always lets the largest block run.
-int reported_registers(const KernelInfo& info, const Device& device) {
-    int file = device_limit(device, CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK);
-    int most = file / std::max(1, static_cast<int>(info.max_threads)) / 8 * 8;
-    return std::clamp(static_cast<int>(info.registers), 1, std::min(255, most));
 }
 
 // Which kernel uses which constant is not kept: all of the program's count.

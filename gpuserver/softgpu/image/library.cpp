@@ -116,13 +116,9 @@ Module::Variable Library::managed(std::string_view name) {
     auto variables = program_->variables();
     for (size_t i = 0; i < variables.size(); ++i) {
         if (!variables[i].managed || variables[i].name != name) continue;
-        {
-            std::lock_guard lock(mutex_);
-            if (auto found = managed_.find(i); found != managed_.end()) {
-                return {found->second->begin, variables[i].size, true};
-            }
-        }
-        return module(Context::require_current())->variable(name);
+        std::lock_guard lock(mutex_);
+        if (!managed_.contains(i)) place_managed(require_device(0), program_, managed_);
+        return {managed_.at(i)->begin, variables[i].size, true};
     }
     throw DriverError(CUDA_ERROR_NOT_FOUND, "there is no managed variable " + std::string(name));
 }

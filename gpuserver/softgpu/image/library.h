@@ -62,7 +62,7 @@ class Library final : public Object, public std::enable_shared_from_this<Library
     std::shared_ptr<Module> module(Context& context);
     // Its modules in the living contexts of a device.
     std::vector<std::shared_ptr<Module>> modules(const Device& device);
-    // A managed variable; needs a context only when the library is loaded nowhere yet. Throws NOT_FOUND.
+    // A managed variable; needs no context: the runtime asks before the program's first own call. Throws NOT_FOUND.
     Module::Variable managed(std::string_view name);
 
   private:

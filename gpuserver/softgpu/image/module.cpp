@@ -1,7 +1,9 @@
 #include "image/module.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <memory>
 
 #include "device/device.h"
 #include "device/release.h"
@@ -93,6 +95,23 @@ std::shared_ptr<Module> Module::load(Context& context, std::shared_ptr<const Pro
     publish(module);
     context.adopt(module->handle_value());
     return module;
+}
+
+void place_managed(Device& device, const std::shared_ptr<const Program>& program, SharedVariables& shared) {
+    std::vector<std::unique_ptr<std::byte[]>> elsewhere;
+    auto variables = program->variables();
+    auto place = [&](const VariableInfo& variable) -> uint64_t {
+        const uint64_t size = std::max<uint64_t>(variable.size, 1);
+        const uint64_t align = std::max<uint64_t>(variable.align, allocation_granule);
+        if (!variable.managed) {
+            elsewhere.push_back(std::make_unique<std::byte[]>(size + align));
+            return (reinterpret_cast<uint64_t>(elsewhere.back().get()) + align - 1) / align * align;
+        }
+        auto allocation = device.allocate(nullptr, size, MemoryKind::managed, align, true);
+        shared.emplace(static_cast<size_t>(&variable - variables.data()), allocation);
+        return allocation->begin;
+    };
+    load_program(program, place);
 }
 
 void Module::unload(const std::shared_ptr<Module>& module) {

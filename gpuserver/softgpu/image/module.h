@@ -63,4 +63,8 @@ class Module final : public Object {
 // The index of a kernel in a program. Throws NOT_FOUND.
 size_t find_kernel(const Program& program, std::string_view name);
 
+// The managed variables of a program with their initial values, for those that ask before any context has loaded it.
+// Values that point to other variables are right only once it is loaded.
+void place_managed(Device& device, const std::shared_ptr<const Program>& program, SharedVariables& shared);
+
 }  // namespace softgpu

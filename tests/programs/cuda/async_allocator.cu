@@ -21,7 +21,7 @@ int main(int count, char** arguments) {
     const int n = 1 << 16;
     cudaMemPool_t pool;
     CHECK(cudaDeviceGetDefaultMemPool(&pool, 0));
-    cuuint64_t keep = UINT64_MAX;
+    uint64_t keep = UINT64_MAX;
     CHECK(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep));
     long long sum = 0;
     for (int round = 0; round < 20; ++round) {
@@ -40,7 +40,7 @@ int main(int count, char** arguments) {
         sum += first;
     }
     std::printf("sum %lld\n", sum);
-    cuuint64_t used = 1, reserved = 0, high = 0;
+    uint64_t used = 1, reserved = 0, high = 0;
     CHECK(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &used));
     CHECK(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
     CHECK(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &high));

@@ -113,8 +113,9 @@ int main(int count, char** arguments) {
     // A clone with the captured graph as its child.
     cudaGraph_t clone;
     CHECK(cudaGraphClone(&clone, graph));
-    cudaGraphNode_t child;
-    CHECK(cudaGraphAddChildGraphNode(&child, clone, nullptr, 0, captured));
+    cudaGraphNode_t child, last;
+    CHECK(cudaGraphNodeFindInClone(&last, record_node, clone));
+    CHECK(cudaGraphAddChildGraphNode(&child, clone, &last, 1, captured));
     cudaGraphExec_t third;
     CHECK(cudaGraphInstantiate(&third, clone, 0));
     CHECK(cudaMemset(c, 0, n * sizeof(int)));

@@ -49,8 +49,11 @@ int main(int count, char** arguments) {
     } pointers[] = {{"mapped", mapped}, {"registered", ordinary}, {"device", device}, {"stack", &local}, {"inside", device + 7}};
     for (const auto& one : pointers) {
         CHECK(cudaPointerGetAttributes(&attributes, one.pointer));
-        std::printf("%s type %d device pointer %d host pointer %d\n", one.name, static_cast<int>(attributes.type),
-                    attributes.devicePointer != nullptr, attributes.hostPointer != nullptr);
+        std::printf("%s type %d device pointer %d", one.name, static_cast<int>(attributes.type),
+                    attributes.devicePointer != nullptr);
+        // What an unregistered pointer's host pointer is, CUDA does not say.
+        if (attributes.type != cudaMemoryTypeUnregistered) std::printf(" host pointer %d", attributes.hostPointer != nullptr);
+        std::printf("\n");
     }
     unsigned flags = 0;
     CHECK(cudaHostGetFlags(&flags, mapped));

@@ -11,22 +11,22 @@
 #include <string>
 #include <vector>
 
-#define CHECK(call)                                                                                             \
-    do {                                                                                                        \
-        const cudaError_t error_ = (call);                                                                      \
-        if (error_ != cudaSuccess) {                                                                            \
-            std::printf("%s:%d: %s: %s\n", __FILE_NAME__, __LINE__, #call, cudaGetErrorName(error_));           \
-            std::exit(3);                                                                                       \
-        }                                                                                                       \
+#define CHECK(call)                                                                                  \
+    do {                                                                                             \
+        const cudaError_t error_ = (call);                                                           \
+        if (error_ != cudaSuccess) {                                                                 \
+            std::printf("%s:%d: %s: %s\n", PROGRAM_NAME, __LINE__, #call, cudaGetErrorName(error_)); \
+            std::exit(3);                                                                            \
+        }                                                                                            \
     } while (0)
 
 // Stops the program where something that must hold does not.
-#define REQUIRE(condition)                                                                 \
-    do {                                                                                   \
-        if (!(condition)) {                                                                \
-            std::printf("%s:%d: not true: %s\n", __FILE_NAME__, __LINE__, #condition);     \
-            std::exit(4);                                                                  \
-        }                                                                                  \
+#define REQUIRE(condition)                                                            \
+    do {                                                                              \
+        if (!(condition)) {                                                           \
+            std::printf("%s:%d: not true: %s\n", PROGRAM_NAME, __LINE__, #condition); \
+            std::exit(4);                                                             \
+        }                                                                             \
     } while (0)
 
 inline const char* folder = nullptr;

@@ -5,9 +5,9 @@ import time
 from typing import Any
 
 import pytest
-from conftest import clone, fault_of, fixed_device, result_of, wide_mmio
 from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
+from simulator_client import clone, fault_of, fixed_device, result_of, wide_mmio
 
 
 def states(system: Any) -> dict[str, tuple[bool, bool, bool]]:

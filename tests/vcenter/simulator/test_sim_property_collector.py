@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import clone, connect
 from pyVim.connect import SmartConnect
 from pyVim.task import WaitForTask, WaitForTasks
 from pyVmomi import SoapStubAdapter, VmomiSupport, vim, vmodl
 from pyVmomi.SoapAdapter import SessionOrientedStub
+from simulator_client import clone, connect
 
 from vcenter.simulator import start
 

@@ -4,9 +4,9 @@ import time
 from typing import Any
 
 import pytest
-from conftest import add, clone, fault_of, fixed_device, result_of, wide_mmio
 from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
+from simulator_client import add, clone, fault_of, fixed_device, result_of, wide_mmio
 
 device = vim.vm.device
 GPU_0, GPU_1 = "0000:3b:00.0", "0000:3c:00.0"
