@@ -47,7 +47,6 @@ CUresult launch(CUfunction handle, Dim3 grid, Dim3 block, unsigned shared_bytes,
     options.cooperative = cooperative;
     options.cluster = default_cluster(*target.function);
     options.handle = handle;
-    check_launch(target.context->device(), *target.function, grid, block, shared_bytes, options);
     return submit_launch(*target.context, target.stream, target.function, grid, block, shared_bytes,
                          gather_parameters(target.function->info(), parameters, extra), options);
 }
@@ -124,7 +123,6 @@ extern "C" CUresult CUDAAPI cuLaunchKernelEx(const CUlaunchConfig* config, CUfun
         }
         const Dim3 grid{config->gridDimX, config->gridDimY, config->gridDimZ};
         const Dim3 block{config->blockDimX, config->blockDimY, config->blockDimZ};
-        check_launch(target.context->device(), *target.function, grid, block, config->sharedMemBytes, options);
         const CUresult result =
             submit_launch(*target.context, target.stream, target.function, grid, block, config->sharedMemBytes,
                           gather_parameters(target.function->info(), kernelParams, extra), options);

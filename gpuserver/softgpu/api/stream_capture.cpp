@@ -24,6 +24,9 @@ void tell(CUstream handle, CUstreamCaptureStatus* status, const CaptureQuery& qu
     const GraphLock lock(graph_mutex());
     const auto stream = require_stream(handle);
     check_value(status, "captureStatus_out is NULL");
+    if (meets_capture(*stream)) {
+        throw DriverError(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "a blocking stream of the context is being captured");
+    }
     const auto capture = stream->capture();
     *status = status_of(capture.get());
     if (*status != CU_STREAM_CAPTURE_STATUS_ACTIVE) return;

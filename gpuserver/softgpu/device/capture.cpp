@@ -32,6 +32,25 @@ void add_edges(Capture::Frontier& frontier, const Capture::Frontier& more) {
     throw DriverError(code, why);
 }
 
+// The capture in a blocking stream of the context whose legacy stream this is; else null.
+Capture* met_capture(const Stream& stream) {
+    if (stream.type() != Stream::Type::legacy) return nullptr;
+    for (const auto& capture : captures()) {
+        for (const auto& weak : capture->streams) {
+            const auto member = weak.lock();
+            if (member && member->blocking() && &member->context() == &stream.context()) return capture.get();
+        }
+    }
+    return nullptr;
+}
+
+void refuse_implicit(const Stream& stream) {
+    if (Capture* capture = met_capture(stream)) {
+        invalidate(*capture, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
+                   "the legacy stream would wait for a stream that is being captured");
+    }
+}
+
 // Takes every stream out of the capture.
 void finish(Capture& capture) {
     for (const auto& weak : capture.streams) {
@@ -76,16 +95,7 @@ bool capture_work(Stream& stream, const std::function<Work()>& make) {
     const Lock lock(graph_mutex());
     const auto capture = stream.capture();
     if (!capture) {
-        if (stream.type() != Stream::Type::legacy) return false;
-        for (const auto& other : captures()) {
-            for (const auto& weak : other->streams) {
-                const auto member = weak.lock();
-                if (member && member->blocking() && &member->context() == &stream.context()) {
-                    invalidate(*other, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
-                               "the legacy stream would wait for a stream that is being captured");
-                }
-            }
-        }
+        refuse_implicit(stream);
         return false;
     }
     if (capture->invalidated) throw DriverError(CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "the capture was invalidated");
@@ -122,16 +132,12 @@ void forbid_on_capturing(const Stream& stream) {
     if (const auto capture = stream.capture()) {
         invalidate(*capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "the stream is being captured");
     }
-    if (stream.type() != Stream::Type::legacy) return;
-    for (const auto& capture : captures()) {
-        for (const auto& weak : capture->streams) {
-            const auto member = weak.lock();
-            if (member && member->blocking() && &member->context() == &stream.context()) {
-                invalidate(*capture, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
-                           "the legacy stream would wait for a stream that is being captured");
-            }
-        }
-    }
+    refuse_implicit(stream);
+}
+
+bool meets_capture(const Stream& stream) {
+    const Lock lock(graph_mutex());
+    return met_capture(stream) != nullptr;
 }
 
 void forbid_captured(const Event& event) {

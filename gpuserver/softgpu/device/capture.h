@@ -48,6 +48,8 @@ bool capture_work(Stream& stream, const std::function<Work()>& make);
 void forbid_during_capture();
 // Throws STREAM_CAPTURE_UNSUPPORTED and invalidates when this stream captures (synchronise, query).
 void forbid_on_capturing(const Stream& stream);
+// Whether the stream is the legacy stream of a context where a blocking stream captures: it may not be used.
+bool meets_capture(const Stream& stream);
 // Throws CAPTURED_EVENT and invalidates when the event's latest recording was captured.
 void forbid_captured(const Event& event);
 

@@ -121,7 +121,7 @@ AllocationPtr Device::allocate(const Context* context, uint64_t size, MemoryKind
 }
 
 void Device::release(const AllocationPtr& allocation) {
-    if (memory_map().erase(allocation->begin)) memory_.give_back(allocation->begin, allocation->size);
+    if (memory_map().erase(allocation)) memory_.give_back(allocation->begin, allocation->size);
 }
 
 }  // namespace softgpu

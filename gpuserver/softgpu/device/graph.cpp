@@ -187,7 +187,7 @@ GraphMemory::GraphMemory(Device& home, uint64_t size, uint64_t accessible_by)
 }
 
 GraphMemory::~GraphMemory() {
-    memory_map().erase(piece->begin);
+    memory_map().erase(piece);
     device.graph_pool()->give_back(*piece);
 }
 

@@ -200,7 +200,7 @@ void unmap_memory(CUdeviceptr begin, uint64_t size) {
         next = mapping->end();
     }
     check_value(next == begin + size, "the range is not what was mapped");
-    for (const auto& mapping : mappings) memory_map().erase(mapping->begin);
+    for (const auto& mapping : mappings) memory_map().erase(mapping);
     void* place = mmap(reinterpret_cast<void*>(begin), size, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     if (place == MAP_FAILED) throw DriverError(CUDA_ERROR_OPERATING_SYSTEM, std::strerror(errno));

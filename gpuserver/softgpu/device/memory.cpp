@@ -53,14 +53,13 @@ void MemoryMap::insert(const AllocationPtr& allocation) {
     by_begin_.emplace_hint(after, allocation->begin, allocation);
 }
 
-AllocationPtr MemoryMap::erase(uint64_t begin) {
+bool MemoryMap::erase(const AllocationPtr& allocation) {
     const std::unique_lock lock(mutex_);
-    const auto found = by_begin_.find(begin);
-    if (found == by_begin_.end()) return nullptr;
-    auto allocation = std::move(found->second);
+    const auto found = by_begin_.find(allocation->begin);
+    if (found == by_begin_.end() || found->second != allocation) return false;
     by_begin_.erase(found);
     changed();
-    return allocation;
+    return true;
 }
 
 AllocationPtr MemoryMap::find(uint64_t address) const {

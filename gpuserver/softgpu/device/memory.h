@@ -74,8 +74,8 @@ class MemoryMap {
   public:
     // Throws CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED when it overlaps another.
     void insert(const AllocationPtr& allocation);
-    // Takes it out; null when no allocation begins there.
-    AllocationPtr erase(uint64_t begin);
+    // Takes it out; false when it is out already, so that of two that free it one succeeds.
+    bool erase(const AllocationPtr& allocation);
     [[nodiscard]] AllocationPtr find(uint64_t address) const;
     // Whether any allocation overlaps [begin, begin + size).
     [[nodiscard]] bool overlaps(uint64_t begin, uint64_t size) const;

@@ -179,7 +179,7 @@ void MemoryPool::finish_free(const AllocationPtr& allocation) {
         const auto let_go = std::move(allocation->keeper);
         return;
     }
-    if (memory_map().erase(allocation->begin)) give_back(*allocation);
+    if (memory_map().erase(allocation)) give_back(*allocation);
     const std::lock_guard lock(mutex_);
     if (allocation->freeing.load() && pending_frees_) --pending_frees_;
     freed_.notify_all();

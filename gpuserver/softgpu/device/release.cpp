@@ -19,14 +19,14 @@ void release_allocation(const AllocationPtr& allocation) {
             return;
         case MemoryKind::host_allocated:
         case MemoryKind::imported: {
-            if (!memory_map().erase(allocation->begin) || !allocation->mapped_length) return;
+            if (!memory_map().erase(allocation) || !allocation->mapped_length) return;
             const uint64_t page = 4096;
             munmap(reinterpret_cast<void*>(allocation->begin / page * page), allocation->mapped_length);
             return;
         }
         case MemoryKind::host_registered:
         case MemoryKind::mapping:
-            memory_map().erase(allocation->begin);
+            memory_map().erase(allocation);
             return;
     }
 }

@@ -172,7 +172,8 @@ void perform_kernel(const KernelWork& work) {
         return run_grid(launch);
     }();
     if (fault.kind == Fault::Kind::none) return;
-    const std::string message = "kernel " + work.function->name + ": " + fault.message;
+    const bool named = fault.message.starts_with("kernel ");
+    const std::string message = named ? fault.message : "kernel " + work.function->name + ": " + fault.message;
     const CUresult error = error_of(fault.kind);
     if (fault.kind == Fault::Kind::assertion) {
         context->flush_print();

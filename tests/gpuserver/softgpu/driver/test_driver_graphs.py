@@ -385,6 +385,8 @@ def test_the_legacy_stream_may_not_meet_a_capture() -> None:
     address = ok(cu.cuMemAlloc(64))
     stream = ok(cu.cuStreamCreate(0))
     ok(cu.cuStreamBeginCapture(stream, RELAXED))
+    refused(cu.cuStreamIsCapturing(0), "STREAM_CAPTURE_IMPLICIT")
+    assert ok(cu.cuStreamIsCapturing(stream)) == cu.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_ACTIVE
     refused(cu.cuMemsetD8Async(address, 0, 64, 0), "STREAM_CAPTURE_IMPLICIT")
     refused(cu.cuStreamEndCapture(stream), "STREAM_CAPTURE_INVALIDATED")
     free = ok(cu.cuStreamCreate(1))
