@@ -203,8 +203,9 @@ uint32_t Parsing::symbol_index(std::string_view name) {
 int32_t Parsing::find_register(std::string_view name) const {
     for (size_t s = scopes_.size(); s-- > 0;) {
         const Scope& scope = scopes_[s];
-        if (auto found = scope.registers.find(name); found != scope.registers.end())
-            return static_cast<int32_t>(found->second);
+        if (!scope.registers.empty())
+            if (auto found = scope.registers.find(name); found != scope.registers.end())
+                return static_cast<int32_t>(found->second);
         for (const Scope::Numbered& n : scope.numbered) {
             if (!name.starts_with(n.prefix)) continue;
             std::string_view digits = name.substr(n.prefix.size());
@@ -336,28 +337,6 @@ Operand Parsing::vector_operand() {
 Operand Parsing::named(std::string_view name, int line) {
     Operand o;
     if (name == "_") return o;
-    if (name[0] == '%') {
-        if (auto special = special_of(name)) {
-            if (find_register(name) < 0) {
-                o.kind = Operand::Kind::special;
-                o.index = static_cast<uint32_t>(special->special);
-                o.count = special->component;
-                if (special->vector) {
-                    static constexpr std::string_view components = "xyzwrgba";
-                    size_t which = token_.kind == Token::Kind::directive && token_.text.size() == 2
-                                       ? components.find(token_.text[1])
-                                       : std::string_view::npos;
-                    if (which == std::string_view::npos)
-                        o.count = 4;  // the whole vector, for mov.v4 only
-                    else {
-                        o.count = static_cast<uint32_t>(which % 4);
-                        advance();
-                    }
-                }
-                return o;
-            }
-        }
-    }
     if (int32_t r = find_register(name); r >= 0) {
         o.kind = Operand::Kind::reg;
         o.index = static_cast<uint32_t>(r);
@@ -369,6 +348,26 @@ Operand Parsing::named(std::string_view name, int line) {
             }
         }
         return o;
+    }
+    if (name[0] == '%') {
+        if (auto special = special_of(name)) {
+            o.kind = Operand::Kind::special;
+            o.index = static_cast<uint32_t>(special->special);
+            o.count = special->component;
+            if (special->vector) {
+                static constexpr std::string_view components = "xyzwrgba";
+                size_t which = token_.kind == Token::Kind::directive && token_.text.size() == 2
+                                   ? components.find(token_.text[1])
+                                   : std::string_view::npos;
+                if (which == std::string_view::npos)
+                    o.count = 4;  // the whole vector, for mov.v4 only
+                else {
+                    o.count = static_cast<uint32_t>(which % 4);
+                    advance();
+                }
+            }
+            return o;
+        }
     }
     if (int32_t v = find_variable(name); v >= 0) {
         o.kind = Operand::Kind::variable;
@@ -502,6 +501,9 @@ void Parsing::resolve_names() {
         o.kind = Operand::Kind::label;
         o.index = as_label[o.index];
     }
+    f.code.shrink_to_fit();
+    f.pool.shrink_to_fit();
+    f.modifiers.shrink_to_fit();
     for (const PendingLabel& l : label_names_)
         if (!l.defined && !is_module_name(l.name))
             lexer_.fail(l.line, "label '" + std::string(l.name) + "' is not defined");

@@ -116,10 +116,12 @@ Token Lexer::next() {
         return token;
     }
     static constexpr std::string_view doubled[] = {"&&", "||", "==", "!=", "<=", ">=", "<<", ">>"};
-    for (std::string_view pair : doubled) {
-        if (text_.substr(start, 2) == pair) {
-            position_ += 2;
-            return take(Token::Kind::punctuation);
+    if (std::string_view("&|=!<>").find(c) != std::string_view::npos) {
+        for (std::string_view pair : doubled) {
+            if (text_.substr(start, 2) == pair) {
+                position_ += 2;
+                return take(Token::Kind::punctuation);
+            }
         }
     }
     static constexpr std::string_view single = "{}()[]<>,;:=+-*/!~&|^?@.#";
