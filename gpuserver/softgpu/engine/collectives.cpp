@@ -127,9 +127,7 @@ void reduce_team(Context& c, const Inst& i, uint32_t mask, uint32_t members) {
 
 // PTX ISA "shfl": segments of lanes given by c, the source lane by mode and b.
 void shuffle(Context& c, const Inst& i, uint32_t mask) {
-    // Destination and source may be one register.
-    uint32_t a[lanes];
-    std::memcpy(a, in<uint32_t>(c, i.a), sizeof a);
+    const uint32_t* a = in<uint32_t>(c, i.a);
     const uint32_t* b = in<uint32_t>(c, i.b);
     const uint32_t* limit = in<uint32_t>(c, i.c);
     // Gathered first: the destination may be the very register that other lanes read.

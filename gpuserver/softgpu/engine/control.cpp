@@ -236,6 +236,11 @@ void device_free(Context& c, const Inst& i, uint32_t mask) {
     c.ranges->refresh();
 }
 
+void device_runtime(Context& c, const Inst& i, uint32_t mask) {
+    fault(c, i, Fault::Kind::illegal_instruction, static_cast<uint32_t>(__builtin_ctz(mask)),
+          "the software GPU has no device runtime: kernels cannot launch kernels");
+}
+
 }  // namespace
 
 Handler find_builtin(ptx::Builtin builtin) {
@@ -248,6 +253,8 @@ Handler find_builtin(ptx::Builtin builtin) {
             return &device_free;
         case ptx::Builtin::assertfail:
             return &device_assert;
+        case ptx::Builtin::device_runtime:
+            return &device_runtime;
     }
     return nullptr;
 }

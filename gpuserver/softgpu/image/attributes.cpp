@@ -16,9 +16,19 @@ int default_dynamic_shared(const KernelInfo& info, const Device& device) {
     return std::max(0, limit - static_cast<int>(info.static_shared_bytes));
 }
 
+// Which kernel uses which constant is not kept: all of the program's count.
+int constant_bytes(const Program& program) {
+    uint64_t bytes = 0;
+    for (const auto& variable : program.variables()) {
+        if (variable.space == VariableInfo::Space::constant) bytes += variable.size;
+    }
+    return static_cast<int>(std::min<uint64_t>(bytes, INT32_MAX));
+}
+
 }  // namespace
 
-int kernel_attribute(const KernelInfo& info, const Device& device, CUfunction_attribute attribute) {
+int kernel_attribute(const Program& program, const KernelInfo& info, const Device& device,
+                     CUfunction_attribute attribute) {
     const Dim3& cluster = info.required_cluster;
     switch (attribute) {
         case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
@@ -27,7 +37,7 @@ int kernel_attribute(const KernelInfo& info, const Device& device, CUfunction_at
         case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
             return static_cast<int>(info.static_shared_bytes);
         case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES:
-            return 0;  // constants of a kernel of its own; module constants are not counted by CUDA either
+            return constant_bytes(program);
         case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
             return static_cast<int>(info.local_bytes);
         case CU_FUNC_ATTRIBUTE_NUM_REGS:
@@ -63,8 +73,9 @@ int kernel_attribute(const KernelInfo& info, const Device& device, CUfunction_at
 
 int function_attribute(const Function& function, const Device& device, CUfunction_attribute attribute) {
     const KernelInfo& info = function.info();
+    const Program& program = function.program->program();
     auto set_or_required = [&](const std::atomic<int>& set) {
-        return set.load() ? set.load() : kernel_attribute(info, device, attribute);
+        return set.load() ? set.load() : kernel_attribute(program, info, device, attribute);
     };
     switch (attribute) {
         case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
@@ -82,7 +93,7 @@ int function_attribute(const Function& function, const Device& device, CUfunctio
         case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
             return function.cluster_policy;
         default:
-            return kernel_attribute(info, device, attribute);
+            return kernel_attribute(program, info, device, attribute);
     }
 }
 

@@ -9,7 +9,8 @@ namespace softgpu {
 // Throws INVALID_VALUE for an attribute that does not exist.
 int function_attribute(const Function& function, const Device& device, CUfunction_attribute attribute);
 // The same for a kernel that is in no context: what was not set.
-int kernel_attribute(const KernelInfo& info, const Device& device, CUfunction_attribute attribute);
+int kernel_attribute(const Program& program, const KernelInfo& info, const Device& device,
+                     CUfunction_attribute attribute);
 
 // Throws INVALID_VALUE when the attribute may not be set, or not to this.
 void check_function_attribute(const KernelInfo& info, const Device& device, CUfunction_attribute attribute, int value);

@@ -32,7 +32,7 @@ std::shared_ptr<Function> Kernel::function(Context& context) {
 }
 
 int Kernel::attribute(CUfunction_attribute attribute, const Device& device) {
-    int value = kernel_attribute(info(), device, attribute);
+    int value = kernel_attribute(library()->program(), info(), device, attribute);
     std::lock_guard lock(mutex_);
     auto set = attributes_[device.ordinal()].find(attribute);
     return set == attributes_[device.ordinal()].end() ? value : set->second;

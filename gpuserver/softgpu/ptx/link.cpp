@@ -10,6 +10,7 @@ std::optional<Builtin> builtin_of(std::string_view name) {
     if (name == "malloc") return Builtin::malloc;
     if (name == "free") return Builtin::free;
     if (name == "__assertfail") return Builtin::assertfail;
+    if (name.starts_with("cnp") || name.starts_with("__cuda_syscall_")) return Builtin::device_runtime;
     return std::nullopt;
 }
 

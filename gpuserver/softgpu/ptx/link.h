@@ -13,7 +13,9 @@
 namespace softgpu::ptx {
 
 // Functions that the device runtime provides and no text defines.
-enum class Builtin : uint8_t { vprintf, malloc, free, assertfail };
+// `device_runtime`: what libcudadevrt.a, which nvcc -rdc=true links into every program, asks of the driver for launches
+// from within kernels. Programs that never launch so must load; a kernel that does faults.
+enum class Builtin : uint8_t { vprintf, malloc, free, assertfail, device_runtime };
 std::optional<Builtin> builtin_of(std::string_view name);
 
 struct Symbol {

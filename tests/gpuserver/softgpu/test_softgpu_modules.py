@@ -10,7 +10,8 @@ from images import CALLEE, CALLER, SOURCE, nvcc
 from software_gpu import Driver
 
 INVALID_VALUE, INVALID_PTX, INVALID_HANDLE, NOT_FOUND, NOT_PERMITTED = 1, 218, 400, 500, 800
-MAX_THREADS, STATIC_SHARED, REGISTERS, PTX_VERSION, BINARY_VERSION, MAX_DYNAMIC, CARVEOUT = 0, 1, 4, 5, 6, 8, 9
+MAX_THREADS, STATIC_SHARED, CONSTANTS, REGISTERS = 0, 1, 2, 4  # CUfunction_attribute
+PTX_VERSION, BINARY_VERSION, MAX_DYNAMIC, CARVEOUT = 5, 6, 8, 9
 PTX, FATBINARY, OBJECT, LIBRARY = 1, 2, 3, 4  # CUjitInputType
 NO_BINARY = 209
 COMPUTE_75 = ("-arch=compute_75",)
@@ -145,6 +146,7 @@ def test_attributes_say_what_was_compiled(driver: Driver, module: ctypes.c_void_
     assert attribute(driver, add, MAX_THREADS) == 1024
     assert attribute(driver, small, STATIC_SHARED) == 400
     assert attribute(driver, small, MAX_DYNAMIC) == 48 * 1024 - 400
+    assert attribute(driver, add, CONSTANTS) == 8
     assert attribute(driver, add, PTX_VERSION) == 75
     assert attribute(driver, add, BINARY_VERSION) == 121
     assert 1 <= attribute(driver, add, REGISTERS) <= 64
