@@ -13,6 +13,9 @@ from pyVim.connect import SmartConnect
 from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
 
+# The first test waits for the build of vcsim: half a minute of processor time, much longer on a busy machine.
+pytestmark = pytest.mark.timeout(1800)
+
 PC = vmodl.query.PropertyCollector
 device = vim.vm.device
 
