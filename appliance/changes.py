@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from appliance import books
@@ -36,6 +36,9 @@ class ReportedGpu:
     name: str
     memory_mib: int
     multiprocessors: int = 0
+
+
+_gpus_of = select(models.Gpu.__table__).where(models.Gpu.__table__.c.server_id == bindparam("server"))
 
 
 def apply_changes(ledger: Ledger) -> bool:
@@ -219,8 +222,10 @@ def server_reported(
         _describe(ledger, server, {**row, **changed})
     wrong: list[str] = []
     seen: set[str] = set()
+    own = connection.execute(_gpus_of, {"server": server_id}).mappings()
+    rows = {each["id"]: each for each in own}
     for gpu in gpus:
-        problem = _gpu_reported(ledger, server, gpu, restarted) if gpu.id not in seen else "listed twice"
+        problem = _gpu_reported(ledger, server, gpu, (rows, restarted)) if gpu.id not in seen else "listed twice"
         seen.add(gpu.id)
         if problem:
             wrong.append(f"{gpu.id}: {problem}")
@@ -242,8 +247,9 @@ def _set_state(ledger: Ledger, gpu: Gpu, state: GpuState, reason: str) -> None:
         ledger.now_deciding.books.event(f"gpu.{state}", gpu.id, reason)
 
 
-def _gpu_reported(ledger: Ledger, server: Server, reported: ReportedGpu, restarted: bool) -> str:
-    """Take one GPU in; returns what is wrong with it, empty when nothing is."""
+def _gpu_reported(ledger: Ledger, server: Server, reported: ReportedGpu, known: tuple[dict[str, Any], bool]) -> str:
+    """Take one GPU in; returns what is wrong with it, empty when nothing is. `known`: the server's rows, restarted."""
+    rows, restarted = known
     if not 1 <= reported.memory_mib <= LARGEST_MIB:
         return f"claims {reported.memory_mib} MiB of memory"
     connection, table = ledger.connection, models.Gpu
@@ -277,7 +283,7 @@ def _gpu_reported(ledger: Ledger, server: Server, reported: ReportedGpu, restart
             return f"already belongs to {gpu.server.name}, which is connected or still has leases on it"
         connection.execute(update(table).where(table.id == gpu.id).values(server_id=server.id))
         ledger.pool.move_gpu(gpu, server)
-    row = _row(ledger, table.__table__, gpu.id)
+    row = rows.get(gpu.id) or _row(ledger, table.__table__, gpu.id)
     if row["memory_mib"] != reported.memory_mib:
         if gpu.slices:
             ledger.suspect(

@@ -186,7 +186,11 @@ class ControlLoop:
 
     def _hold_office(self, now: float) -> None:
         held = self._guarded(self.office.campaign)
+        known = self.instances.endpoints
         self._guarded(self.instances.renew)
+        if self.instances.endpoints != known:
+            # Peers learn from the answer to their Hello where all appliance processes are.
+            self._ask_for_reports()
         if self.instances.several and now >= self._refresh_at:
             # Another process may have revoked keys.
             self._refresh, self._refresh_at = True, now + REFRESH_KEYS_S
@@ -210,6 +214,9 @@ class ControlLoop:
         log.info(
             "deciding", epoch=self.office.epoch, leases=len(self.ledger.leases), servers=len(self.ledger.pool.servers)
         )
+        self._ask_for_reports()
+
+    def _ask_for_reports(self) -> None:
         report = encode(messages.Report(self.office.epoch))
         for route in self.presence.every_route():
             self.bus.send(route, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 
@@ -48,6 +49,9 @@ def serve(site: Site) -> int:
             timeout_graceful_shutdown=2,
         )
     )
+    # uvicorn raises the signal that stopped it once more when it is done; there is work to finish after it.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     log.info("serving", api=config.api_url, control=config.control_endpoint)
     try:
         server.run()

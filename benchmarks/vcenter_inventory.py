@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.table import Table
 
-WAYS = ("one traversal", "one traversal, pages of 500", "object by object")
+WAYS = ("one traversal", "one traversal, pages of 500", "live, until the first whole inventory", "object by object")
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,20 @@ def object_by_object(session: Any) -> tuple[int, int, int]:
 
 def measure(way: str, port: int, user: str, password: str, thumbprint: str) -> Measurement:
     from vcenter.certificate import Trust
+    from vcenter.live import LiveInventory
     from vcenter.reading import load
     from vcenter.session import Endpoint, Session
 
     with Session(Endpoint("127.0.0.1", user, port, Trust(thumbprint=thumbprint)), password) as session:
+        calls = 0
         before, began, cpu = session.calls.total(), time.perf_counter(), time.process_time()
         if way == "object by object":
             hosts, vms, gpus = object_by_object(session)
+        elif way.startswith("live"):
+            with LiveInventory(session) as live:
+                inventory = live.snapshot()
+                calls = session.calls.total() - before
+            hosts, vms, gpus = len(inventory.hosts), len(inventory.vms), len(inventory.gpus())
         else:
             inventory = load(session, page=500 if "pages" in way else None)
             hosts, vms, gpus = len(inventory.hosts), len(inventory.vms), len(inventory.gpus())
@@ -139,7 +146,7 @@ def measure(way: str, port: int, user: str, password: str, thumbprint: str) -> M
             hosts=hosts,
             vms=vms,
             gpus=gpus,
-            calls=session.calls.total() - before,
+            calls=calls if way.startswith("live") else session.calls.total() - before,
             seconds=round(time.perf_counter() - began, 3),
             cpu_seconds=round(time.process_time() - cpu, 3),
             peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,

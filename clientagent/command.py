@@ -21,6 +21,14 @@ class Subcommand:
 
 
 SUBCOMMANDS = {
+    "enrol": Subcommand("clientagent.pool_commands:enrol_main", "client", "make this machine known to the appliance"),
+    "agent": Subcommand("clientagent.pool_commands:agent_main", "client", "keep this VM's leases, watch its health"),
+    "request": Subcommand("clientagent.pool_commands:request_main", "client", "hold GPUs until they are released"),
+    "client": Subcommand("clientagent.pool_commands:client_main", "client", "run a program on the requested GPUs"),
+    "release": Subcommand("clientagent.pool_commands:release_main", "client", "give requested GPUs back"),
+    "list": Subcommand("clientagent.pool_commands:list_main", "client", "the pool's GPUs and servers, your leases"),
+    "health": Subcommand("clientagent.pool_commands:health_main", "client", "how this client and the servers are"),
+    "netperf": Subcommand("clientagent.pool_commands:netperf_main", "client", "measure the way to the servers"),
     "appliance": Subcommand("appliance.command:main", "appliance", "the management service of a site"),
     "softgpu": Subcommand("gpuserver.softgpu.command:main", "gpuserver", "run a program on the software GPU"),
     "vcenter": Subcommand("vcenter.command:main", "vcenter", "hosts, GPUs, passthrough and server VMs of a vCenter"),

@@ -25,6 +25,7 @@ from gpuserver.protocol.control.codec import printable
 from gpuserver.protocol.control.curve import Identity
 from gpuserver.protocol.control.link import ControlLink
 from gpuserver.protocol.control.messages import GpuRecord, HeldLease, LeaseUse, Observation, Prepare, Release
+from gpuserver.protocol.control.path import PORT, PathResponder
 
 log = logging.getLogger(__name__)
 OBSERVE_EVERY_S = 10.0
@@ -92,10 +93,12 @@ class _Orders:
 
 
 class ServerControl:
-    """Joins a LeaseHost to the appliance."""
+    """Joins a LeaseHost to the appliance. `path_port`: where `gpuferry netperf` measures; None: nowhere."""
 
-    def __init__(self, identity: Identity, host: LeaseHost) -> None:
+    def __init__(self, identity: Identity, host: LeaseHost, path_port: int | None = PORT) -> None:
         self.host = host
+        self._path_port = path_port
+        self._responder: PathResponder | None = None
         self.instance = secrets.token_hex(8)
         self.problems: tuple[str, ...] = ()
         """What the appliance found wrong with this server's inventory."""
@@ -106,10 +109,19 @@ class ServerControl:
         self._last_use: dict[str, LeaseUse] = {}
 
     def start(self) -> None:
+        if self._path_port is not None:
+            try:
+                self._responder = PathResponder(port=self._path_port)
+            except OSError as taken:
+                log.warning(
+                    "gpuferry netperf cannot measure the way to this server: port %d: %s", self._path_port, taken
+                )
         self.link.start()
 
     def stop(self) -> None:
         """Leave in order. Leases stay with the host; the appliance ends those of a server that stays away."""
+        if self._responder is not None:
+            self._responder.close()
         self.link.stop("the daemon stops")
         self._pool.shutdown(cancel_futures=True)
 

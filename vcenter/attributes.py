@@ -28,6 +28,7 @@ class Attribute(Enum):
     POOL_STATE = "gpuferry pool state"
     GPU_USE = "gpuferry GPU use"
     LAST_RUN = "gpuferry last run"
+    MAINTENANCE = "gpuferry maintenance"
 
 
 @dataclass(frozen=True)

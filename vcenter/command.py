@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -276,8 +275,11 @@ def privileges(
 )
 def simulate(context: typer.Context) -> None:
     """Run a simulated vCenter with GPUs, RDMA NICs and guests, for trying things out."""
-    command = importlib.import_module("vcenter.simulator.command")
-    raise typer.Exit(command.main(list(context.args)))
+    from vcenter.simulator import command  # its web server is loaded only when it is wanted
+
+    simulator = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    simulator.command()(command.simulate)
+    simulator(args=list(context.args), prog_name="gpuferry vcenter simulate")
 
 
 def main(arguments: list[str]) -> int:

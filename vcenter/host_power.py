@@ -12,15 +12,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from pyVmomi import vim
 
+from vcenter.attributes import Attribute, apply_attributes, plan_attributes, values_of
 from vcenter.collector import objects_filter, read, retrieve
-from vcenter.errors import HostBusy, HostDisconnected, TaskTimeout, VcenterError
+from vcenter.errors import HostBusy, HostDisconnected, MissingPrivilege, TaskTimeout, Unreachable, VcenterError
 from vcenter.session import Session
 from vcenter.tasks import Progress, ProgressEvent, silent, wait_for_task, watch
 
 _STATE = ("runtime.connectionState", "runtime.bootTime", "runtime.inMaintenanceMode", "runtime.powerState")
 ENTER_SECONDS = 1800
+_log = structlog.get_logger(__name__)
 REBOOT_SECONDS = 3600
 
 
@@ -66,39 +69,65 @@ def refuse_if_busy(session: Session, host: Any, name: str) -> None:
         )
 
 
+def in_maintenance(session: Session, host: Any) -> bool:
+    path = "runtime.inMaintenanceMode"
+    return bool(read(session, host, path).get(path))
+
+
+def claimed(session: Session, host: Any) -> bool:
+    """Whether the host is in maintenance mode for us: a custom attribute says so, from before it enters until it has
+    left.
+
+    That is how a run finds out, after an earlier one was killed half-way, that the host must be taken out again.
+    """
+    return bool(values_of(session, host).get(Attribute.MAINTENANCE))
+
+
+def _claim(session: Session, host: Any, name: str, why: str) -> None:
+    """Writes or clears that mark. An account that may not write attributes goes without it."""
+    try:
+        apply_attributes(session, plan_attributes(session, host, name, {Attribute.MAINTENANCE: why}))
+    except MissingPrivilege as refused:
+        _log.warning("the host is not marked as in maintenance for us", host=name, error=refused.what)
+
+
 @contextlib.contextmanager
 def maintenance(
     session: Session, host: Any, name: str, *, evacuate: bool = False, progress: Progress = silent
 ) -> Iterator[None]:
     """The host in maintenance mode inside the block, and out of it after, whatever happens inside.
 
-    A host that is in maintenance mode already is left so: somebody else put it there. `evacuate` also moves
-    powered-off VMs. Raises HostBusy when running VMs stand in the way, TaskTimeout when it does not get there in time.
+    A host that is in maintenance mode already is left so, for somebody else put it there, unless it was an earlier
+    run of ours that was killed (see `claimed`). `evacuate` also moves powered-off VMs. Raises HostBusy when running VMs
+    stand in the way, TaskTimeout when it does not get there in time.
     """
-    if read(session, host, "runtime.inMaintenanceMode").get("runtime.inMaintenanceMode"):
+    already = in_maintenance(session, host)
+    if already and not claimed(session, host):
         yield
         return
     refuse_if_busy(session, host, name)
-    entered = False
+    entered = already
     try:
-        with session.doing("Entering maintenance mode", name):
-            task = host.EnterMaintenanceMode_Task(ENTER_SECONDS, evacuate, None)
-        entered = True
-        wait_for_task(
-            session,
-            task,
-            "Entering maintenance mode",
-            name,
-            timeout=ENTER_SECONDS + 60,
-            progress=progress,
-            step="maintenance",
-        )
+        if not already:
+            _claim(session, host, name, "passthrough")
+            _enter(session, host, name, evacuate, progress)
+            entered = True
         yield
     except BaseException as error:
-        if entered:
+        if entered or in_maintenance(session, host) or isinstance(error, Unreachable):
             _leave_after(session, host, name, error, progress)
+        else:
+            _cancel_entering(session, host)
+            _claim(session, host, name, "")
         raise
     leave_maintenance(session, host, name, progress)
+
+
+def _enter(session: Session, host: Any, name: str, evacuate: bool, progress: Progress) -> None:
+    what = "Entering maintenance mode"
+    with session.doing(what, name):
+        task = host.EnterMaintenanceMode_Task(ENTER_SECONDS, evacuate, None)
+    wait_for_task(session, task, what, name, timeout=ENTER_SECONDS + 60, progress=progress, step="maintenance")
 
 
 def _can_move(session: Session, host: Any) -> bool:
@@ -133,13 +162,15 @@ def _cancel_entering(session: Session, host: Any) -> None:
 
 def leave_maintenance(session: Session, host: Any, name: str, progress: Progress = silent) -> None:
     """Takes a host out of maintenance mode; nothing happens when it is not in it."""
-    if not read(session, host, "runtime.inMaintenanceMode").get("runtime.inMaintenanceMode"):
+    if not in_maintenance(session, host):
+        _claim(session, host, name, "")
         return
     with session.doing("Leaving maintenance mode", name):
         task = host.ExitMaintenanceMode_Task(600)
     wait_for_task(
         session, task, "Leaving maintenance mode", name, timeout=660, progress=progress, step="leave maintenance"
     )
+    _claim(session, host, name, "")
 
 
 def reboot(

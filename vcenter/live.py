@@ -98,12 +98,14 @@ class LiveInventory:
     def stop(self) -> None:
         """Ends the follower. Safe to repeat."""
         self._stop.set()
-        collector = self._collector
-        if collector is not None:
+        if self._thread is threading.current_thread():
+            return
+        deadline = time.monotonic() + self._wait_seconds + 10
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            # Repeated, for the follower may be between two waits just now, where there is nothing to cancel.
             with contextlib.suppress(Exception):
-                collector.CancelWaitForUpdates()
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(timeout=self._wait_seconds + 10)
+                self._collector.CancelWaitForUpdates()
+            self._thread.join(timeout=0.2)
 
     def __enter__(self) -> Self:
         return self.start()

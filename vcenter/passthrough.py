@@ -36,6 +36,7 @@ class PassthroughPlan(Plan):
     labels: tuple[tuple[str, str], ...] = ()
     apply_now: bool = True
     reboot_pending: bool = False
+    leave_maintenance: bool = False
 
 
 def plan_passthrough(
@@ -94,6 +95,9 @@ def plan_passthrough(
         steps.append("if the host still asks for it: maintenance mode, reboot, leave maintenance mode")
     if pending:
         steps.append(f"verify that passthrough is {'active' if enable else 'off'}")
+    stuck = owner.in_maintenance and host_power.claimed(session, session.object(vim.HostSystem, owner.id))
+    if stuck:
+        steps.append("take the host out of maintenance mode, where an earlier run was ended and left it")
     warnings = []
     others = [other.name for other in owner.gpus if other.address in members and other not in gpus]
     if others:
@@ -113,6 +117,7 @@ def plan_passthrough(
         labels=tuple(labels.items()),
         apply_now=can_now,
         reboot_pending=pending and allow_reboot,
+        leave_maintenance=stuck,
     )
 
 
@@ -183,6 +188,8 @@ def apply_passthrough(
             host_power.reboot(session, ref, plan.object_name, timeout=reboot_timeout, progress=progress)
         rebooted = True
         waiting = _not_yet(session, plan)
+    if plan.leave_maintenance and not rebooted:
+        host_power.leave_maintenance(session, ref, plan.object_name, progress)
     if waiting:
         raise DeviceNotReady(
             f"Passthrough of {', '.join(waiting)} is set but not {'active' if plan.enable else 'off'} yet.",

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyVmomi import vim
 
-from vcenter import content_library, mmio, vm_spec
+from vcenter import cluster_rules, content_library, mmio, vm_spec
 from vcenter.cloud_init import CloudInit
 from vcenter.collector import read
 from vcenter.errors import DeviceInUse, HostBusy, InvalidRequest, NameTaken, NotFound
@@ -381,13 +381,18 @@ def _plan_existing(session: Session, inventory: Inventory, request: ServerReques
             remedy="Drain its leases and allow it to be powered off for the change.",
         )
     cluster = inventory.clusters[host.cluster]
+    rules: tuple[Change, ...] = ()
+    if not cluster.standalone:
+        refs = session.object(vim.ClusterComputeResource, cluster.id), session.object(vim.VirtualMachine, vm.id)
+        _, rules = cluster_rules.plan_rules(session, *refs, vm.name, cluster_rules.rules_for(request.dynamic))
     steps = ["power off"] if power_off_first else []
     steps += [f"raise the hardware version to {minimum}"] if upgrade else []
     steps += ["reconfigure it once, with everything below"] if spec is not None else []
+    steps += ["set DRS and HA"] if rules else []
     steps += ["power on"] if request.power_on and (power_off_first or not vm.running) else []
     return ServerPlan(
         object_name=vm.name,
-        changes=changes,
+        changes=(*changes, *rules),
         steps=tuple(steps),
         warnings=_warnings(request, gpus, wanted),
         request=request,

@@ -103,7 +103,7 @@ class BusSite:
 
     def connect(self, name: str, host: FakeHost) -> None:
         """Enrol and connect a daemon, and wait until the appliance has welcomed it."""
-        control = ServerControl(enrol(self.ticket("server", name), "server", name), host)
+        control = ServerControl(enrol(self.ticket("server", name), "server", name), host, path_port=None)
         control.start()
         assert control.link.connected.wait(15)
         self.controls[name] = control

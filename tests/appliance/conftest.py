@@ -107,7 +107,7 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[st
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, new_database: Callable[[str], str]) -> str:
-    return new_database(request.param)
+    return new_database(str(request.param))
 
 
 @pytest.fixture

@@ -60,7 +60,8 @@ class ConfiguredHost:
 
 if __name__ == "__main__":
     identity = load_identity(Path(sys.argv[1]))
-    control = ServerControl(identity, ConfiguredHost(identity.name, json.loads(Path(sys.argv[2]).read_text())))
+    host = ConfiguredHost(identity.name, json.loads(Path(sys.argv[2]).read_text()))
+    control = ServerControl(identity, host, path_port=int(sys.argv[3]) if len(sys.argv) > 3 else None)
     control.start()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import ssl
 import subprocess
 import sys
@@ -46,6 +47,26 @@ class ServiceSite:
             for key, value in {"heartbeat_s": 0.2, "lost_after_s": 2.0, "prepare_timeout_s": 2.0}.items():
                 session.add(Setting(key=key, value={"value": value}))
         self.processes: dict[str, subprocess.Popen[str]] = {}
+
+    @classmethod
+    def beside(cls, first: ServiceSite, folder: Path) -> ServiceSite:
+        """A second appliance process: a copy of the site's folder, with ports of its own, on the same database."""
+        site = cls.__new__(cls)
+        shutil.copytree(first.folder, folder)
+        config = json.loads((folder / "site.json").read_text())
+        config.update({f"{name}_port": free_port() for name in ("control", "enrol", "api")})
+        (folder / "site.json").write_text(json.dumps(config))
+        site.folder, site.output, site.database = folder, folder.parent, first.database
+        site.admin_token, site.engine, site.processes = first.admin_token, first.engine, {}
+        site.site = Site(folder)
+        return site
+
+    def answers(self) -> bool:
+        try:
+            with self.api as api:
+                return api.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
 
     def gpuferry(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

@@ -32,7 +32,7 @@ GROUPS = {
     "element-wise": ("arange_sum", "element_wise", "element_wise_single", "transcendental", "halves",
                      "integer_arithmetic", "integer_widths", "complex_numbers", "conversions", "broadcasting",
                      "where_choose_clip"),
-    "reductions": ("reductions", "logical_reductions", "float_reductions", "integer_matrix_product", "counting"),
+    "reductions": ("reductions", "logical_reductions", "float_reductions", "product_by_broadcasting", "counting"),
     "indexing": ("basic_indexing", "fancy_indexing", "boolean_indexing", "assignment", "reshaping", "joining"),
     "sort": ("sorting", "sorting_integers", "sorting_by_keys"),
     "scan": ("scanning",),
@@ -164,5 +164,5 @@ def test_nvml(run_python: Run) -> None:
     assert lines[:2] == ["devices 2", "driver version True True"]
     for index in range(2):
         assert lines[2 + 2 * index] == f"device {index} True True True True {index} True"
-        assert lines[3 + 2 * index] == "utilization True True"
+        assert lines[3 + 2 * index] == "utilization True"
     assert lines[6:] == ["memory in use grows True", "no such device True", "after shutdown True"]

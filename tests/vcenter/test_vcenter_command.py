@@ -175,6 +175,23 @@ def test_a_wrong_command_line(run: Run) -> None:
         assert command in output
 
 
+def test_simulate_runs_a_vcenter_that_can_be_added(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "clientagent.command", "vcenter", "simulate", "--port", "0", "--json"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            facts = json.loads(process.stdout.readline())
+            monkeypatch.setenv(stored.PASSWORD_VARIABLE, facts["password"])
+            status, _, errors = run("add", facts["url"], "--user", facts["user"], "--thumbprint", facts["thumbprint"])
+            assert status == 0, errors
+            assert len(_json(run("gpus", "--json"))) == 6
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+    assert run("simulate", "--help")[0] == 0
+
+
 # -- entries ---------------------------------------------------------------------------------------
 
 

@@ -1,16 +1,26 @@
 """Passthrough on and off against the simulated vCenter: at once, through a reboot, refused, and never half-way."""
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 from pyVmomi import vim
 from simulated_vcenter import endpoint_of
 
 from vcenter import errors, host_power
-from vcenter.inventory import GpuState
+from vcenter.inventory import GpuState, Inventory
+from vcenter.live import LiveInventory
 from vcenter.passthrough import apply_passthrough, plan_passthrough
 from vcenter.reading import load
+from vcenter.server_plan import ServerRequest, Template, plan_server
+from vcenter.server_vm import apply_server
 from vcenter.session import Session
 from vcenter.simulator import Simulation, start
-from vcenter.tasks import ProgressEvent
+from vcenter.tasks import ProgressEvent, wait_for_task
 
 AT_ONCE = "esx-02.example.test"
 BY_REBOOT = "esx-03.example.test"
@@ -115,8 +125,6 @@ def test_unknown_host_and_device(session: Session) -> None:
 def test_a_disconnected_host(session: Session, vcenter: Simulation) -> None:
     plan = plan_passthrough(session, load(session), AT_ONCE)
     host = session.object(vim.HostSystem, load(session).host(AT_ONCE).id)
-    from vcenter.tasks import wait_for_task
-
     wait_for_task(session, host.DisconnectHost_Task(), "disconnect", AT_ONCE)
     with pytest.raises(errors.HostDisconnected) as refused:
         plan_passthrough(session, load(session), AT_ONCE)
@@ -168,6 +176,56 @@ def test_running_machines_without_drs_block_the_reboot() -> None:
         assert _in_maintenance(session) == []
 
 
+def _two_hosts(**machine: Any) -> dict[str, Any]:
+    """A cluster with DRS; `h1` needs a reboot for its second card, and a machine runs on it."""
+    gpu_host = {
+        "name": "h1",
+        "passthrough_needs_reboot": True,
+        "gpus": [{"model": "T4", "passthrough": "active"}, {"model": "T4", "passthrough": "off"}],
+    }
+    return {
+        "datacenters": [
+            {
+                "name": "DC",
+                "datastores": [{"name": "ds", "capacity_gib": 500}],
+                "networks": ["net"],
+                "clusters": [{"name": "c", "drs": True, "hosts": [gpu_host, {"name": "h2"}]}],
+                "virtual_machines": [
+                    {"name": "t", "template": True, "host": "h1", "datastore": "ds", "network": "net",
+                     "firmware": "efi", "hardware": 19, **machine},
+                    {"name": "app", "host": "h1", "datastore": "ds", "network": "net", "power": "on"},
+                ],
+            }
+        ]
+    }  # fmt: skip
+
+
+def test_drs_moves_running_machines_away_before_the_reboot() -> None:
+    with start(_two_hosts(), pace=0.002) as site, Session(endpoint_of(site), site.password) as session:
+        assert apply_passthrough(session, plan_passthrough(session, load(session), "h1")) is True
+        inventory = load(session)
+        assert inventory.hosts[inventory.vm("app").host].name == "h2"
+        assert inventory.vm("app").running
+        assert _states(session, "h1") == [GpuState.READY, GpuState.READY]
+
+
+def test_a_gpu_server_on_the_host_is_never_rebooted_away() -> None:
+    """Nothing can move a machine with a passed-through card, DRS or not: it must be drained by somebody who knows
+    it.
+    """
+    with start(_two_hosts(), pace=0.002) as site, Session(endpoint_of(site), site.password) as session:
+        request = ServerRequest("server", Template("t"), "net", cpus=2)
+        apply_server(session, plan_server(session, load(session), request), address_timeout=30)
+        plan = plan_passthrough(session, load(session), "h1", ["0000:3c:00.0"])
+        with pytest.raises(errors.HostBusy, match="cannot move: server") as refused:
+            apply_passthrough(session, plan)
+        assert refused.value.object_name == "h1"
+        assert site.control.count("EnterMaintenanceMode_Task") == 0
+        assert load(session).vm("server").running
+        with pytest.raises(errors.DeviceInUse, match="server"):
+            plan_passthrough(session, load(session), "h1", ["0000:3b:00.0"], enable=False)
+
+
 # -- never half-way --------------------------------------------------------------------------------
 
 
@@ -216,3 +274,61 @@ def test_failure_at_every_step_of_every_task(vcenter: Simulation) -> None:
             assert left == ([] if method != "ExitMaintenanceMode_Task" else left), (method, step)
             apply_passthrough(session, plan_passthrough(session, load(session), BY_REBOOT))
             assert _states(session, BY_REBOOT) == [GpuState.READY, GpuState.READY], (method, step)
+
+
+# Turns passthrough on, and kills itself without warning when the step given is under way.
+DOOMED = """
+import os, signal, sys
+from vcenter.certificate import Trust
+from vcenter.passthrough import apply_passthrough, plan_passthrough
+from vcenter.reading import load
+from vcenter.session import Endpoint, Session
+
+host, port, user, password, thumbprint, step = sys.argv[1:]
+
+def die(event):
+    if event.step == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+session = Session(Endpoint(host, user, int(port), Trust(thumbprint=thumbprint)), password)
+apply_passthrough(session, plan_passthrough(session, load(session), "esx-03.example.test"), die)
+"""
+
+
+@pytest.mark.parametrize("step", ["passthrough", "maintenance", "reboot", "come back", "leave maintenance"])
+def test_a_killed_run_is_finished_by_the_next_and_the_host_leaves_maintenance(step: str) -> None:
+    with start(pace=0.03) as vcenter, Session(endpoint_of(vcenter), vcenter.password) as session:
+        where = (vcenter.host, str(vcenter.port), vcenter.user, vcenter.password, vcenter.thumbprint)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-c", DOOMED, *where, step]
+        booted = load(session).host(BY_REBOOT).boot_time
+        reboots = step in ("reboot", "come back", "leave maintenance")
+        assert subprocess.run(command, env=environment, timeout=120, check=False).returncode == -signal.SIGKILL
+
+        def quiet(seen: Inventory) -> bool:  # what had begun in vCenter has come to its end
+            host = seen.host(BY_REBOOT)
+            return host.connected and (host.boot_time != booted) == reboots and not _running_tasks(session)
+
+        with LiveInventory(session, wait_seconds=1) as live:
+            live.wait_until(quiet)
+        plan = plan_passthrough(session, load(session), BY_REBOOT)
+        assert plan.leave_maintenance == load(session).host(BY_REBOOT).in_maintenance
+        apply_passthrough(session, plan)
+        assert _states(session, BY_REBOOT) == [GpuState.READY, GpuState.READY]
+        assert _in_maintenance(session) == []
+        assert plan_passthrough(session, load(session), BY_REBOOT).empty
+
+
+def _running_tasks(session: Session) -> bool:
+    tasks = session.content.taskManager.recentTask
+    return any(str(task.info.state) in ("running", "queued") for task in tasks)
+
+
+def test_a_host_that_somebody_else_put_into_maintenance_stays_there(session: Session) -> None:
+    host = session.object(vim.HostSystem, load(session).host(BY_REBOOT).id)
+    wait_for_task(session, host.EnterMaintenanceMode_Task(0, False, None), "maintenance", BY_REBOOT)
+    plan = plan_passthrough(session, load(session), BY_REBOOT)
+    assert not plan.leave_maintenance
+    assert apply_passthrough(session, plan) is True
+    assert [gpu.active for gpu in load(session).host(BY_REBOOT).gpus] == [True, True]
+    assert _in_maintenance(session) == [BY_REBOOT]

@@ -204,6 +204,19 @@ def test_an_old_template_is_raised_to_the_hardware_version_needed() -> None:
         assert load(session).vms[server.id].hardware_version == 17
 
 
+def test_a_host_outside_any_cluster() -> None:
+    site = _site()
+    datacenter = site["datacenters"][0]
+    datacenter["hosts"] = datacenter.pop("clusters")[0]["hosts"]
+    with start(site, pace=0.002) as simulation, Session(endpoint_of(simulation), simulation.password) as session:
+        request = ServerRequest("s", Template("t"), "net", count=2, cpus=2)
+        plan = plan_server(session, load(session), request)
+        assert not any("DRS" in step for step in plan.steps)
+        assert apply_server(session, plan, address_timeout=30).address
+        assert simulation.control.count("ReconfigureComputeResource_Task") == 0
+        assert plan_server(session, load(session), request).empty
+
+
 def _site(**changes: dict[str, Any]) -> dict[str, Any]:
     """A small site: one host with two T4, one template `t`."""
     template = {"name": "t", "template": True, "host": "h", "datastore": "ds", "network": "net", "cpus": 1,

@@ -47,10 +47,7 @@ extern "C" CUresult CUDAAPI cuStreamDestroy_v2(CUstream hStream) {
     return entry(__func__, [&] {
         // Work in flight goes on; the stream's thread holds it until it is done.
         const auto stream = require<Stream>(hStream);
-        if (const auto capture = stream->capture()) {
-            const std::lock_guard lock(graph_mutex());
-            capture->invalidated = true;
-        }
+        abandon_capture(*stream);
         withdraw<Stream>(hStream);
         stream->context().disown(to_value(hStream));
     });

@@ -227,6 +227,22 @@ void begin_capture_to_graph(const std::shared_ptr<Stream>& stream, const std::sh
     start(stream, capture, std::move(dependencies));
 }
 
+void abandon_capture(Stream& stream) {
+    if (!active_captures.load(std::memory_order_acquire)) return;
+    const Lock lock(graph_mutex());
+    const auto capture = stream.capture();
+    if (!capture) return;
+    capture->invalidated = true;
+    const auto origin = capture->origin.lock();
+    if (origin && origin.get() != &stream) {
+        stream.set_capture(nullptr);
+        capture->frontiers.erase(&stream);
+        return;
+    }
+    finish(*capture);
+    if (!capture->into_given_graph) destroy_graph(capture->graph);
+}
+
 CUgraph end_capture(const std::shared_ptr<Stream>& stream) {
     const Lock lock(graph_mutex());
     const auto capture = stream->capture();

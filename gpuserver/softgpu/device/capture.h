@@ -58,6 +58,8 @@ bool capture_wait(const std::shared_ptr<Stream>& stream, const std::shared_ptr<E
 void begin_capture(const std::shared_ptr<Stream>& stream, CUstreamCaptureMode mode);
 void begin_capture_to_graph(const std::shared_ptr<Stream>& stream, const std::shared_ptr<Graph>& graph,
                             Capture::Frontier dependencies, CUstreamCaptureMode mode);
+// The stream goes: a capture that began in it is over, one that it joined is invalidated.
+void abandon_capture(Stream& stream);
 // The captured graph, published. Throws the capture's errors; the capture is over in any case but the wrong thread's.
 CUgraph end_capture(const std::shared_ptr<Stream>& stream);
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "device/capture.h"
 #include "device/error.h"
 #include "device/release.h"
 #include "device/stream.h"
@@ -127,6 +128,7 @@ void Context::activate(unsigned new_flags) {
 
 void Context::tear_down() {
     if (!alive()) return;
+    for (const auto& stream : streams()) abandon_capture(*stream);
     drain();
     std::vector<std::function<void()>> actions;
     {

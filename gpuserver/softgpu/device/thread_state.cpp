@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "device/capture.h"
 #include "device/stream.h"
 
 namespace softgpu {
@@ -14,7 +15,9 @@ ThreadState& thread_state() {
         pthread_key_t made = 0;
         pthread_key_create(&made, [](void* state) {
             mine = nullptr;
-            delete static_cast<ThreadState*>(state);
+            auto* ending = static_cast<ThreadState*>(state);
+            for (const auto& [context, stream] : ending->streams) abandon_capture(*stream);
+            delete ending;
         });
         return made;
     }();

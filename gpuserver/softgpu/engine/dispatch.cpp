@@ -10,7 +10,7 @@ namespace softgpu {
 namespace {
 
 const HandlerTable& choose() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(SOFTGPU_BASELINE_ONLY)
     // GPUFERRY_SOFTGPU_ISA=baseline|avx2 keeps to fewer instructions, for tests.
     const char* asked = std::getenv("GPUFERRY_SOFTGPU_ISA");
     const std::string_view isa = asked ? asked : "";

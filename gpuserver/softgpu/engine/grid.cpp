@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <thread>
 
 namespace softgpu {
@@ -91,6 +92,8 @@ void Grid::work() {
         fail({f.kind, std::move(f.message)});
     } catch (const std::bad_alloc&) {
         fail({Fault::Kind::stack_overflow, code.name + ": no host memory for the kernel's registers or stack"});
+    } catch (const std::exception& error) {  // of a service of the driver
+        fail({Fault::Kind::trap, code.name + ": " + error.what()});
     }
 }
 
@@ -140,7 +143,12 @@ void Helpers::start_threads() {
     entries_.clear();
     waiting_ = 0;
     const unsigned count = std::max(1U, std::thread::hardware_concurrency()) - 1;
+    // Signals are for the program's own threads.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     for (unsigned i = 0; i < count; ++i) std::thread([this] { serve(); }).detach();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void Helpers::add(Grid& grid) {

@@ -270,11 +270,12 @@ Handler find_half(const Shape& s) {
 #define CASE(name)      \
     case Compare::name: \
         return &compare_lanes<HalfCompare<ar::Comparison::name>, T>;
+                // clang-format off
                 CASE(eq)
                 CASE(ne)
-                CASE(lt)
-                CASE(le) CASE(gt) CASE(ge) CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu) CASE(num)
-                    CASE(nan)
+                CASE(lt) CASE(le) CASE(gt) CASE(ge) CASE(equ) CASE(neu) CASE(ltu) CASE(leu) CASE(gtu) CASE(geu)
+                    CASE(num) CASE(nan)
+                // clang-format on
 #undef CASE
             }
         }

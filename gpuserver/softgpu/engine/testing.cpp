@@ -44,6 +44,26 @@ class Ranges : public AddressSpace {
     std::atomic<uint64_t> generation_{1};
 };
 
+// The program's own ranges, and the buffers of one launch.
+class LaunchRanges : public AddressSpace {
+  public:
+    LaunchRanges(const Ranges& program, const softgpu_test_launch& launch) : program_(program) {
+        for (uint64_t i = 0; i < launch.buffer_count; ++i) {
+            const softgpu_test_buffer& b = launch.buffers[i];
+            buffers_.add(reinterpret_cast<uint64_t>(b.data), b.size, b.writable != 0);
+        }
+    }
+    [[nodiscard]] Range find(uint64_t address) const override {
+        const Range range = buffers_.find(address);
+        return range.begin != range.end ? range : program_.find(address);
+    }
+    [[nodiscard]] uint64_t generation() const override { return program_.generation(); }
+
+  private:
+    const Ranges& program_;
+    Ranges buffers_;
+};
+
 struct TestProgram {
     std::shared_ptr<const LoadedProgram> loaded;
     Ranges ranges;
@@ -168,7 +188,8 @@ SOFTGPU_TEST_API int32_t softgpu_test_run(void* program, uint32_t kernel, const 
     launch.cooperative = request->cooperative != 0;
     const auto* bytes = static_cast<const std::byte*>(request->parameters);
     launch.parameters.assign(bytes, bytes + request->parameter_bytes);
-    launch.services.memory = &test.ranges;
+    const LaunchRanges ranges(test.ranges, *request);
+    launch.services.memory = &ranges;
     launch.services.print = [&test](std::string_view text) {
         std::lock_guard lock(test.mutex);
         test.output += text;
@@ -191,13 +212,7 @@ SOFTGPU_TEST_API int32_t softgpu_test_run(void* program, uint32_t kernel, const 
         test.heap.erase(found);
     };
     launch.services.multiprocessors = 4;
-    for (uint64_t i = 0; i < request->buffer_count; ++i) {
-        const softgpu_test_buffer& b = request->buffers[i];
-        test.ranges.add(reinterpret_cast<uint64_t>(b.data), b.size, b.writable != 0);
-    }
-    Fault fault = run_grid(launch);
-    for (uint64_t i = 0; i < request->buffer_count; ++i)
-        test.ranges.remove(reinterpret_cast<uint64_t>(request->buffers[i].data));
+    const Fault fault = run_grid(launch);
     put_text(message, message_size, fault.message);
     return static_cast<int32_t>(fault.kind);
 }

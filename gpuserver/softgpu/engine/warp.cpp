@@ -320,6 +320,9 @@ class Runner {
         const auto lane = static_cast<uint32_t>(__builtin_ctz(m));
         const uint32_t number = in<uint32_t>(c_, i.a)[lane];
         if (number > cluster_barrier) fault(c_, i, Fault::Kind::illegal_instruction, lane, "barrier number over 15");
+        if (number == cluster_barrier && c_.grid->launch.cluster.volume() > 1)
+            fault(c_, i, Fault::Kind::illegal_instruction, lane,
+                  "the software GPU does not execute 'barrier.cluster' in clusters of several blocks");
         const uint32_t expected = i.b == nothing ? 0 : in<uint32_t>(c_, i.b)[lane];
         const auto kind = static_cast<BarrierKind>(i.kind);
         const bool reduce = kind >= BarrierKind::red_popc;

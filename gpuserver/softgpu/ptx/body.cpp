@@ -473,6 +473,7 @@ Operand Parsing::bracketed() {
         while (accept(','));
     }
     expect(']', "after an address");
+    accept(".unified");
     return o;
 }
 

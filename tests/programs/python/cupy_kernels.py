@@ -71,7 +71,11 @@ def main() -> None:
     print("element-wise", int(squared(cupy.arange(10), cupy.full(10, 3)).sum()))
     norm = cupy.ReductionKernel("T x", "T y", "x * x", "a + b", "y = a", "0", "squares")
     print("reduction", norm(cupy.arange(100, dtype=cupy.int64).reshape(10, 10), axis=1).tolist())
-    fused = cupy.fuse(lambda a, b: cupy.sqrt(a * a + b * b))
+
+    @cupy.fuse()
+    def fused(a, b):
+        return cupy.sqrt(a * a + b * b)
+
     print("fused", fused(cupy.asarray([3.0, 5.0]), cupy.asarray([4.0, 12.0])).tolist())
 
     try:

@@ -426,6 +426,29 @@ def test_capture_modes_and_threads() -> None:
 
 
 @software_gpu()
+def test_a_capture_ends_with_its_stream() -> None:
+    context = primary()
+    stream = ok(cu.cuStreamCreate(1))
+    ok(cu.cuStreamBeginCapture(stream, GLOBAL))
+    refused(cu.cuMemAlloc(64), "STREAM_CAPTURE_UNSUPPORTED")
+    ok(cu.cuStreamDestroy(stream))
+    ok(cu.cuMemAlloc(64))
+
+    def forget() -> None:
+        ok(cu.cuCtxSetCurrent(context))
+        ok(cu.cuStreamBeginCapture(cu.CUstream(2), GLOBAL))
+
+    thread = threading.Thread(target=forget)
+    thread.start()
+    thread.join()
+    ok(cu.cuMemAlloc(64))
+    ok(cu.cuStreamBeginCapture(ok(cu.cuStreamCreate(1)), GLOBAL))
+    ok(cu.cuDevicePrimaryCtxReset(0))
+    primary()
+    ok(cu.cuMemAlloc(64))
+
+
+@software_gpu()
 def test_capture_into_a_graph_with_given_dependencies() -> None:
     context = primary()
     address = int(ok(cu.cuMemAlloc(64)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,6 +51,17 @@ def test_blocks_wait_for_the_blocks_before_them(program: Program) -> None:
     ready, out = np.zeros(300, I32), np.zeros(300, I32)
     program.launch("blocks_wait_for_blocks", ready, out, grid=(300,), block=(64,))
     assert np.array_equal(out, np.arange(1, 301))
+
+
+def test_grids_at_once_all_make_progress(program: Program) -> None:
+    flag = np.zeros(1, I32)
+    outs = [np.zeros(40, I32) for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        waiting = [threads.submit(program.launch, "wait_for_flag", flag, out, grid=(40,), block=(64,)) for out in outs]
+        program.launch("set_flag", flag, I32(17), block=(1,))
+        for launch in waiting:
+            launch.result()
+    assert all(set(out.tolist()) == {17} for out in outs)
 
 
 def test_nested_loops(program: Program) -> None:

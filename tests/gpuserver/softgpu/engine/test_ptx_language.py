@@ -164,9 +164,11 @@ def test_calls_with_registers_and_param_space() -> None:
 def test_call_through_a_pointer_with_lanes_going_different_ways() -> None:
     before = """
 .func (.param .b32 r) f0 (.param .b32 a) {
- .reg .b32 %x; ld.param.b32 %x, [a]; add.u32 %x, %x, 100; st.param.b32 [r], %x; ret; }
+    .reg .b32 %x; ld.param.b32 %x, [a]; add.u32 %x, %x, 100; st.param.b32 [r], %x; ret;
+}
 .func (.param .b32 r) f1 (.param .b32 a) {
- .reg .b32 %x; ld.param.b32 %x, [a]; mul.lo.u32 %x, %x, 3; st.param.b32 [r], %x; ret; }
+    .reg .b32 %x; ld.param.b32 %x, [a]; mul.lo.u32 %x, %x, 3; st.param.b32 [r], %x; ret;
+}
 .global .u64 functions[2] = {f0, f1};
 """
     body = """
@@ -321,6 +323,45 @@ AROUND:
     assert "'wmma'" in str(failure.value)
     assert "kernel test" in str(failure.value)
     assert "thread (7,0,0)" in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "name"),
+    [
+        (
+            "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, {%r5,%r6}, "
+            "{%f1,%f2,%f3,%f4};",
+            "mma",
+        ),
+        ("wmma.load.a.sync.aligned.row.m16n16k16.f16 {%r1,%r2,%r3,%r4,%r5,%r6,%r7,%r8}, [%d1], %r9;", "wmma"),
+        ("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f1,%f2,%f3,%f4}, %d1, %d2, %p1, 1, 1, 0, 0;", "wgmma"),
+        ("wgmma.fence.sync.aligned;", "wgmma"),
+        ("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r1,%r2,%r3,%r4}, [%r5];", "ldmatrix"),
+        (
+            "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r1], "
+            "[%d1, {%r2, %r3}], [%r4];",
+            "cp",
+        ),
+        ("cp.async.bulk.commit_group;", "cp"),
+        ("tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r1], 32;", "tcgen05"),
+        ("tcgen05.ld.sync.aligned.32x32b.x1.b32 {%r1}, [%r2];", "tcgen05"),
+        ("tensormap.replace.tile.global_address.global.b1024.b64 [%d1], %d2;", "tensormap"),
+        ("tex.2d.v4.f32.f32 {%f1,%f2,%f3,%f4}, [texture, {%f5,%f6}];", "tex"),
+        ("suld.b.1d.v2.b32.trap {%r1,%r2}, [surface, {%r3}];", "suld"),
+        ("sust.b.2d.b32.clamp [surface, {%r1,%r2}], {%r3};", "sust"),
+        ("vadd.s32.s32.s32.sat %r1, %r2, %r3;", "vadd"),
+        ("multimem.red.relaxed.sys.global.add.f32 [%d1], %f1;", "multimem"),
+        ("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.u32 [%r1], %r2, [%r3];", "st"),
+    ],
+)
+def test_instructions_of_other_units_fail_when_reached(instruction: str, name: str) -> None:
+    before = ".global .texref texture;\n.global .surfref surface;\n"
+    body = f"mov.u32 %r0, 3;\nsetp.eq.u32 %p2, %t, 99;\n@!%p2 bra AROUND;\n{instruction}\nAROUND:"
+    assert run(kernel(body, before=before)) == [3] * 32
+    with pytest.raises(EngineError) as failure:
+        run(kernel(body.replace("99", "0"), before=before))
+    assert failure.value.fault == "illegal_instruction"
+    assert f"'{name}'" in str(failure.value)
 
 
 def test_collectives_of_diverged_lanes_meet() -> None:

@@ -61,6 +61,13 @@ extern "C" __global__ void blocks_wait_for_blocks(int* ready, int* out) {
     }
 }
 
+extern "C" __global__ void wait_for_flag(volatile int* flag, int* out) {
+    while (*flag == 0) {
+    }
+    if (threadIdx.x == 0) out[blockIdx.x] = *flag;
+}
+extern "C" __global__ void set_flag(volatile int* flag, int value) { *flag = value; }
+
 extern "C" __global__ void nested_loops(const int* in, int* out, int n) {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
