@@ -210,13 +210,20 @@ def spawn(*arguments: str) -> tuple["subprocess.Popen[str]", dict[str, str]]:
     return process, json.loads(process.stdout.readline())
 
 
+def command(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    return ""
+
+
+def children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
 def processes_with(text: str) -> list[int]:
-    found = []
-    for each in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if text in each.read_bytes().decode(errors="replace"):
-                found.append(int(each.parent.name))
-    return found
+    return [int(each.name) for each in Path("/proc").glob("[0-9]*") if text in command(int(each.name))]
 
 
 @needs_sandbox
@@ -227,14 +234,18 @@ def test_nothing_stays_after_the_simulator_was_killed(tmp_path):
     content["datacenters"][0]["virtual_machines"][0]["power"] = True
     inventory.write_text(json.dumps(content))
     process, _ = spawn(str(inventory), "--guests", "sandbox")
-    deadline = time.monotonic() + 60
-    directory = next(each for each in leftovers() if each not in before and each.startswith("/"))
-    while len(processes_with(directory)) < 2:
-        assert time.monotonic() < deadline, "no guest was started"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    while processes_with(directory):
+    deadline = time.monotonic() + 120
+    try:
+        directory = next(each for each in leftovers() if each not in before and each.startswith("/"))
+        guest: list[int] = []
+        while not any("sshd" in command(each) for each in guest):
+            assert time.monotonic() < deadline, "no guest was started"
+            time.sleep(0.02)
+            guest = [one for each in processes_with(directory) for one in (each, *children(each))]
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    while any(Path(f"/proc/{each}").exists() for each in guest):
         assert time.monotonic() < deadline, "the guest outlives its simulator"
         time.sleep(0.02)
     assert len(leftovers()) > len(before), "bridge and files are still there"

@@ -8,6 +8,8 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
 from simulator_client import add, clone, fault_of, fixed_device, result_of, wide_mmio
 
+from vcenter.simulator.guest import PaperGuests
+
 device = vim.vm.device
 GPU_0, GPU_1 = "0000:3b:00.0", "0000:3c:00.0"
 
@@ -529,8 +531,15 @@ def test_the_guest_gets_an_address_and_shuts_down_when_asked(inventory):
     assert machine.guest.toolsRunningStatus == "guestToolsNotRunning"
 
 
+class NeverUp(PaperGuests):
+    """Guests whose tools never run."""
+
+    def start(self, machine: Any) -> None:
+        pass
+
+
 def test_without_tools_there_is_no_soft_shutdown(vcenter, inventory):
-    vcenter.world.pace = 0.02
+    vcenter.world.guests = NeverUp()
     machine = inventory.machines["client-02"]
     WaitForTask(machine.PowerOn())
     with pytest.raises(vim.fault.ToolsUnavailable):
