@@ -1,7 +1,7 @@
 """Runs the corpus: CUDA programs and Python scripts that know nothing of gpuferry, each in every available way.
 
-A way is how a program comes to its GPU. `native`: the software GPU in the program's own process. `hardware`: a real
-GPU and NVIDIA's driver. GPUFERRY_WAYS chooses (comma-separated; default `native`); a test body never asks which it is.
+A way is how a program comes to its GPU. `native`: the software GPU in the program's own process. `sanitized`: the same,
+built with AddressSanitizer and UBSan (for compiled programs). `hardware`: a real GPU and NVIDIA's driver. GPUFERRY_WAYS chooses (comma-separated; default `native`); a test body never asks which it is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,24 @@ def hardware(options: Mapping[str, object]) -> list[str]:
     return []
 
 
-WAYS: dict[str, Callable[[Mapping[str, object]], list[str]]] = {"native": native, "hardware": hardware}
+def sanitized(options: Mapping[str, object]) -> list[str]:
+    """The software GPU of `make native-sanitize`; what AddressSanitizer or UBSan find ends the program."""
+    compiler = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    variables = {
+        "GPUFERRY_NATIVE": ROOT / "build" / "stage-sanitize",
+        "LD_PRELOAD": compiler.stdout.strip(),
+        # The interpreter that starts the program leaks by design, and the runtime never frees its tables.
+        "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    }
+    return ["env", *(f"{name}={value}" for name, value in variables.items()), *native(options)]
+
+
+WAYS: dict[str, Callable[[Mapping[str, object]], list[str]]] = {
+    "native": native,
+    "sanitized": sanitized,
+    "hardware": hardware,
+}
 
 
 @dataclass

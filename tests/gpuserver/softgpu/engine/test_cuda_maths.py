@@ -56,7 +56,9 @@ def values(negative: bool, dtype: npt.DTypeLike) -> npt.NDArray[np.float64]:
     return x.astype(dtype).astype(np.float64)
 
 
-@pytest.mark.parametrize(("name", "reference", "negative", "single_ulp", "double_ulp"), FUNCTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "reference", "negative", "single_ulp", "double_ulp"), FUNCTIONS, ids=[case[0] for case in FUNCTIONS]
+)
 @pytest.mark.parametrize("kind", ["f", "d"])
 def test_function(
     program: Program,
