@@ -223,6 +223,11 @@ class SandboxGuests:
         self._thread = threading.Thread(target=self._run, name="simulator-guests", daemon=True)
         self._thread.start()
 
+    @property
+    def traces(self) -> tuple[Path, str]:
+        """What this simulation has on the machine while it lives: its directory, and the name of its bridge."""
+        return self._leftovers.directory, self._bridge.name
+
     def _run(self) -> None:
         while True:
             action = self._work.get()

@@ -15,6 +15,7 @@ from .managed_object import Call, derived, invalid_argument, method
 from .task import Operation, Step, start_task
 from .values import build, is_set, vary
 from .virtual_machine_rules import passthrough_devices
+from .virtual_machine_snapshot import WithSnapshots
 from .virtual_machine_spec import apply_spec, hardware_version, needed_privileges
 from .world import World
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _device: Any = vim.vm.device
 
 
-class VirtualMachine(ManagedEntity):
+class VirtualMachine(WithSnapshots):
     """A virtual machine or template."""
 
     kind = vim.VirtualMachine
@@ -33,6 +34,7 @@ class VirtualMachine(ManagedEntity):
         super().__init__(world, name, parent)
         self.host = host
         self.boots = 0
+        self.snapshots, self.current_snapshot, self.snapshot_count = [], None, 0
         self.assigned: dict[int, str] = {}
         self.nvram: dict[str, Any] = {}
         self._busy = False

@@ -8,6 +8,8 @@ from pyVim.task import WaitForTask
 from pyVmomi import vim, vmodl
 from simulator_client import add, clone, fault_of, fixed_device, result_of, wide_mmio
 
+from vcenter.simulator.guest import PaperGuests
+
 device = vim.vm.device
 GPU_0, GPU_1 = "0000:3b:00.0", "0000:3c:00.0"
 
@@ -529,8 +531,15 @@ def test_the_guest_gets_an_address_and_shuts_down_when_asked(inventory):
     assert machine.guest.toolsRunningStatus == "guestToolsNotRunning"
 
 
+class NeverUp(PaperGuests):
+    """Guests whose tools never run."""
+
+    def start(self, machine: Any) -> None:
+        pass
+
+
 def test_without_tools_there_is_no_soft_shutdown(vcenter, inventory):
-    vcenter.world.pace = 0.02
+    vcenter.world.guests = NeverUp()
     machine = inventory.machines["client-02"]
     WaitForTask(machine.PowerOn())
     with pytest.raises(vim.fault.ToolsUnavailable):
@@ -548,3 +557,27 @@ def test_destroying_forgets_overrides(inventory):
     assert [each.key for each in inventory.cluster.configurationEx.drsVmConfig] == [machine]
     WaitForTask(machine.Destroy())
     assert not inventory.cluster.configurationEx.drsVmConfig
+
+
+def test_snapshots_are_kept_and_gone_back_to(inventory):
+    machine = inventory.machines["client-02"]
+    assert machine.snapshot is None
+    first = result_of(machine.CreateSnapshot_Task("first", "as it was", False, False))
+    reconfigure(machine, annotation="changed")
+    second = result_of(machine.CreateSnapshot_Task("second", "", False, False))
+    tree = machine.snapshot.rootSnapshotList
+    assert [(each.name, [below.name for below in each.childSnapshotList]) for each in tree] == [("first", ["second"])]
+    assert machine.snapshot.currentSnapshot == second
+    WaitForTask(first.RevertToSnapshot_Task(None, None))
+    assert (machine.config.annotation, machine.snapshot.currentSnapshot) == ("", first)
+    WaitForTask(first.RemoveSnapshot_Task(False, None))
+    assert [each.name for each in machine.snapshot.rootSnapshotList] == ["second"]
+    WaitForTask(machine.RemoveAllSnapshots_Task(None))
+    assert machine.snapshot is None
+
+
+def test_a_running_server_has_no_snapshots(inventory):
+    machine = clone(inventory, "gpu-server", extraConfig=wide_mmio(128))
+    reconfigure(machine, deviceChange=[fixed_device(inventory, inventory.hosts[0], GPU_0)])
+    WaitForTask(machine.PowerOn())
+    assert isinstance(fault_of(machine.CreateSnapshot_Task("x", "", True, False)), vim.fault.InvalidState)
