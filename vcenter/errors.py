@@ -194,7 +194,6 @@ _BY_FAULT: tuple[tuple[str, type[VcenterError]], ...] = (
     ("vim.fault.NotFound", NotFound),
     ("vmodl.fault.ManagedObjectNotFound", NotFound),
     ("vim.fault.Timedout", TaskTimeout),
-    ("vim.fault.InvalidState", HostBusy),
 )
 
 
