@@ -176,6 +176,8 @@ def _old_route(service_id: str, name: str, operation: Operation) -> _Route:
     method = rest.http_method
     if action is None and name == "get" and not names:
         method, action = "POST", "get"
+    if action is None and method == "POST" and name != "create":
+        action = name.replace("_", "-")
     names = dict(list(names.items())[:1])
     return _Route(method, _pattern(path), action, service_id, operation, names)
 

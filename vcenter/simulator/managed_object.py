@@ -4,6 +4,7 @@ A subclass names its pyVmomi type in ``kind``, keeps plain properties in ``value
 others with ``@derived``, and marks its methods, which carry the WSDL names of vSphere's API, with ``@method``.
 """
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,6 +26,7 @@ class Call:
         self.address = ""
         self.agent = ""
         self.base_url = ""
+        self.hung_up = threading.Event()
 
     @property
     def user(self) -> str:

@@ -395,7 +395,7 @@ class PropertyCollector(Managed):
                 raise vim.fault.NotAuthenticated(
                     object=self.ref, privilegeId="System.View", msg="The session is not authenticated."
                 )
-            if self.gone or state.cancellations != cancellations:
+            if self.gone or state.cancellations != cancellations or call.hung_up.is_set():
                 raise vmodl.fault.RequestCanceled(msg=_CANCELED)
             if not state.pending:
                 reader = Reader(self.world, call.session)
@@ -406,7 +406,8 @@ class PropertyCollector(Managed):
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
                 return None
-            self.world.changed.wait(min(remaining, 5.0) if remaining is not None else 5.0)
+            # Looks up now and then: a client that has hung up changes nothing in the world.
+            self.world.changed.wait(min(remaining, 2.0) if remaining is not None else 2.0)
 
     def _send(self, state: CollectorState, limit: int) -> Any:
         taken, state.pending = (state.pending[:limit], state.pending[limit:]) if limit else (state.pending, [])

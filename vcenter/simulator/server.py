@@ -100,9 +100,14 @@ class Service:
         body = await request.body()
         if request.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
-        return await anyio.to_thread.run_sync(self._answer, request, body, abandon_on_cancel=True)
+        hung_up = threading.Event()
+        watching = asyncio.create_task(_watch(request, hung_up))
+        try:
+            return await anyio.to_thread.run_sync(self._answer, request, body, hung_up, abandon_on_cancel=True)
+        finally:
+            watching.cancel()
 
-    def _answer(self, request: Request, body: bytes) -> Response:
+    def _answer(self, request: Request, body: bytes, hung_up: threading.Event) -> Response:
         match = _COOKIE.search(request.headers.get("cookie", ""))
         token = match.group(1) if match else request.headers.get("vcsession-cookie")
         call = Call(
@@ -110,6 +115,7 @@ class Service:
             session_of(self.world, token),
             request_version(self.world, request.headers.get("soapaction", "")),
         )
+        call.hung_up = hung_up
         call.address = request.client.host if request.client else ""
         call.agent = request.headers.get("user-agent", "")
         call.base_url = f"{request.url.scheme}://{request.url.netloc}"
@@ -184,6 +190,14 @@ class Service:
             + "</priorVersions></namespace></namespaces>"
         )
         return Response(text, media_type="text/xml")
+
+
+async def _watch(request: Request, hung_up: threading.Event) -> None:
+    """Notes when the client hangs up while its call is still being worked on."""
+    while not hung_up.is_set():
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            hung_up.set()
 
 
 class Cut(Response):

@@ -494,6 +494,43 @@ def test_an_ovf_import(site):
 # Tags, by the older REST, which is all that vcsim has.
 
 
+def value_of(answer: requests.Response) -> Any:
+    assert answer.ok, answer.text
+    return answer.json().get("value") if answer.text.strip() else None
+
+
+def test_a_content_library_over_rest(site):
+    with requests.Session() as http:
+        http.trust_env = False
+        http.verify = False
+        base = f"https://{site.server.host}:{site.server.port}/rest/com/vmware"
+        token = value_of(http.post(f"{base}/cis/session", auth=(site.server.user, site.server.password)))
+        http.headers["vmware-api-session-id"] = token
+        backing = {"datastore_id": site.store._moId, "type": "DATASTORE"}
+        spec = {"name": "images", "description": "", "type": "LOCAL", "storage_backings": [backing]}
+        library = value_of(http.post(f"{base}/content/local-library", json={"create_spec": spec}))
+        assert value_of(http.get(f"{base}/content/library")) == [library]
+        assert value_of(http.get(f"{base}/content/library/id:{library}"))["name"] == "images"
+        item_spec = {"name": "appliance", "library_id": library, "type": "iso"}
+        item = value_of(http.post(f"{base}/content/library/item", json={"create_spec": item_spec}))
+        assert value_of(http.get(f"{base}/content/library/item?library_id={library}")) == [item]
+        update_spec = {"library_item_id": item}
+        update = value_of(http.post(f"{base}/content/library/item/update-session", json={"create_spec": update_spec}))
+        file_spec = {"name": "disk.iso", "source_type": "PUSH", "size": 7}
+        files = f"{base}/content/library/item/updatesession/file/id:{update}"
+        added = value_of(http.post(f"{files}?~action=add", json={"file_spec": file_spec}))
+        assert http.put(added["upload_endpoint"]["uri"], data=b"content").ok
+        value_of(http.post(f"{base}/content/library/item/update-session/id:{update}?~action=complete"))
+        state = "ACTIVE"
+        while state == "ACTIVE":
+            state = value_of(http.get(f"{base}/content/library/item/update-session/id:{update}"))["state"]
+        assert state == "DONE"
+        value_of(http.delete(f"{base}/content/library/item/id:{item}"))
+        assert not value_of(http.get(f"{base}/content/library/item?library_id={library}"))
+        value_of(http.delete(f"{base}/content/local-library/id:{library}"))
+        assert not value_of(http.get(f"{base}/content/library"))
+
+
 def test_tags_over_rest(site):
     with requests.Session() as http:
         http.trust_env = False

@@ -262,6 +262,22 @@ def test_a_wait_can_be_canceled(inventory):
         collector.CheckForUpdates(None)
 
 
+def test_a_client_that_hangs_up_is_not_waited_for(vcenter):
+    body = """<Envelope xmlns="http://schemas.xmlsoap.org/soap/envelope/"><Body><WaitForUpdatesEx xmlns="urn:vim25">
+        <_this type="PropertyCollector">propertyCollector</_this></WaitForUpdatesEx></Body></Envelope>"""
+    session = connect(vcenter)._stub.GetSessionId()
+    with requests.Session() as http:
+        http.trust_env = False
+        http.verify = str(vcenter.certificate_file)
+        with pytest.raises(requests.exceptions.ReadTimeout):
+            http.post(f"{vcenter.url}/sdk", data=body, cookies={"vmware_soap_session": session}, timeout=0.5)
+    waiting = vcenter.world.changed._waiters  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 30
+    while waiting:
+        assert time.monotonic() < deadline, "a thread still waits for a client that is gone"
+        time.sleep(0.05)
+
+
 def test_many_clients_wait_at_once(vcenter, inventory):
     machine = inventory.machines["client-02"]
     seen: list[str] = []
