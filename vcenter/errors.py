@@ -159,6 +159,10 @@ class TaskFailed(VcenterError):
     pass
 
 
+class AnswerNotUnderstood(VcenterError):
+    default_remedy = "The server breaks its own API here; report it with the server's version."
+
+
 class TaskTimeout(VcenterError):
     default_remedy = "The task may still be running in vCenter: look at its task list, then repeat."
 
@@ -190,7 +194,6 @@ _BY_FAULT: tuple[tuple[str, type[VcenterError]], ...] = (
     ("vim.fault.NotFound", NotFound),
     ("vmodl.fault.ManagedObjectNotFound", NotFound),
     ("vim.fault.Timedout", TaskTimeout),
-    ("vim.fault.InvalidState", HostBusy),
 )
 
 

@@ -17,7 +17,15 @@ from pyVmomi import vim
 
 from vcenter.attributes import Attribute, apply_attributes, plan_attributes, values_of
 from vcenter.collector import objects_filter, read, retrieve
-from vcenter.errors import HostBusy, HostDisconnected, MissingPrivilege, TaskTimeout, Unreachable, VcenterError
+from vcenter.errors import (
+    AnswerNotUnderstood,
+    HostBusy,
+    HostDisconnected,
+    MissingPrivilege,
+    TaskTimeout,
+    Unreachable,
+    VcenterError,
+)
 from vcenter.session import Session
 from vcenter.tasks import Progress, ProgressEvent, silent, wait_for_task, watch
 
@@ -80,14 +88,17 @@ def claimed(session: Session, host: Any) -> bool:
 
     That is how a run finds out, after an earlier one was killed half-way, that the host must be taken out again.
     """
-    return bool(values_of(session, host).get(Attribute.MAINTENANCE))
+    try:
+        return bool(values_of(session, host).get(Attribute.MAINTENANCE))
+    except AnswerNotUnderstood:
+        return False
 
 
 def _claim(session: Session, host: Any, name: str, why: str) -> None:
     """Writes or clears that mark. An account that may not write attributes goes without it."""
     try:
         apply_attributes(session, plan_attributes(session, host, name, {Attribute.MAINTENANCE: why}))
-    except MissingPrivilege as refused:
+    except (MissingPrivilege, AnswerNotUnderstood) as refused:
         _log.warning("the host is not marked as in maintenance for us", host=name, error=refused.what)
 
 

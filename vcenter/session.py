@@ -30,6 +30,7 @@ from pyVmomi.SoapAdapter import SoapStubAdapter, StubAdapterBase
 from vcenter import versions
 from vcenter.certificate import Trust, pinned_connection, requests_session
 from vcenter.errors import (
+    AnswerNotUnderstood,
     CertificateChanged,
     CertificateUntrusted,
     MissingPrivilege,
@@ -149,17 +150,23 @@ class SessionStub(StubAdapterBase):
         if logins == 0 and method not in ("Login", "RetrieveServiceContent"):
             self.login(0)
             logins = self._logins
-        self.calls[method] += 1
-        status, answer = self.soap.InvokeMethod(mo, info, args, self)
+        status, answer = self._send(mo, info, args, method)
         if status == 200:
             return answer
         if isinstance(answer, vim.fault.NotAuthenticated) and method not in ("Login", "Logout"):
             self.login(logins)
-            self.calls[method] += 1
-            status, answer = self.soap.InvokeMethod(mo, info, args, self)
+            status, answer = self._send(mo, info, args, method)
             if status == 200:
                 return answer
         raise answer
+
+    def _send(self, mo: Any, info: Any, args: Any, method: str) -> tuple[int, Any]:
+        self.calls[method] += 1
+        try:
+            return self.soap.InvokeMethod(mo, info, args, self)  # type: ignore[no-any-return]
+        except (TypeError, KeyError, AttributeError) as odd:
+            # pyVmomi checks what we send before it comes here; this is an answer that is not as the API says.
+            raise AnswerNotUnderstood(f"The answer to {method} cannot be understood: {odd}.") from odd
 
     def DropConnections(self) -> None:
         self.soap.DropConnections()
