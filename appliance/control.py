@@ -38,7 +38,7 @@ from appliance.peers import Directory, enrol
 from appliance.placement import RequestError, Shape
 from appliance.pool import OvercommittedError
 from appliance.questions import Questions
-from appliance.site import Site
+from appliance.site import Site, own_version
 from appliance.state.database import DatabaseGoneError, DeposedError, Office
 from appliance.state.models import ServerState
 from gpuserver.protocol.control import messages
@@ -400,6 +400,8 @@ class ControlLoop:
 
     def _hello(self, decision: Decision) -> Any:
         peer, hello = decision.source.peer, decision.content
+        versions = [messages.Observation("daemon.version", f"{hello.version}/{own_version()}")]
+        self.observed.note(peer.id, health.judge(peer.id, versions, None, self.ledger.settings))
         if peer.role == messages.CLIENT:
             presence.note_client(self.ledger, peer.id, hello)
             unknown = [id_ for id_ in hello.kept if id_ not in self.ledger.leases]
@@ -503,7 +505,9 @@ class ControlLoop:
         self.ledger.released(decision.source.peer.id, decision.content.lease, decision.content.fence)
 
     def _measured(self, decision: Decision) -> None:
-        presence.note_distance(self.ledger, decision.source.peer.id, decision.content)
+        peer, measured = decision.source.peer, decision.content
+        presence.note_distance(self.ledger, peer.id, measured)
+        self.observed.note(peer.id, health.judge(peer.id, health.path_facts(measured), None, self.ledger.settings))
 
     def _upgrade_answer(self, decision: Decision) -> None:
         answer = decision.content
