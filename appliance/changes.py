@@ -15,7 +15,8 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from appliance import books
-from appliance.ledger import Ledger, RequestRefusedError
+from appliance.feasibility import RequestRefusedError
+from appliance.ledger import Ledger
 from appliance.live import UpgradeOrder
 from appliance.pool import Gpu, Server
 from appliance.settings import read_settings

@@ -7,6 +7,8 @@ told what was not written.
 
 from __future__ import annotations
 
+import gc
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -22,23 +24,15 @@ from appliance.books import LedgerError
 from appliance.bus import Bus, Incoming, Knock, Peer
 from appliance.changes import ReportedGpu, apply_changes, server_reported
 from appliance.deadlines import tick
+from appliance.feasibility import RequestRefusedError
 from appliance.filters import FilterError, parse_filters
-from appliance.ledger import Ledger, RequestRefusedError
-from appliance.live import (
-    ClientNews,
-    DrainChanged,
-    Effect,
-    LiveLease,
-    PrepareOrder,
-    ReleaseOrder,
-    ReportWanted,
-    UpgradeOrder,
-)
+from appliance.ledger import Ledger
+from appliance.outgoing import Outgoing
 from appliance.peers import Directory, enrol
 from appliance.placement import RequestError, Shape
 from appliance.pool import OvercommittedError
 from appliance.questions import Questions
-from appliance.site import Site
+from appliance.site import Site, own_version
 from appliance.state.database import DatabaseGoneError, DeposedError, Office
 from appliance.state.models import ServerState
 from gpuserver.protocol.control import messages
@@ -47,6 +41,8 @@ from gpuserver.protocol.control.codec import MalformedMessageError, decode, enco
 log = structlog.get_logger(__name__)
 TICK_S = 1.0
 LOOK_FOR_CHANGES_S = 0.25
+FLUSH_S = 0.03
+"""Within what time the confirmations of daemons are written, if no decision takes them along before."""
 REFRESH_KEYS_S = 5.0
 MEASURE_S = 5.0
 """How often notes of other appliance processes are looked for; those of this process wake the loop."""
@@ -79,6 +75,7 @@ class ControlLoop:
         self.instances = presence.Instances(engine, holder, config.control_endpoint, config.api_url)
         self.observed = health.Observed()
         self.questions = Questions(engine, self._later)
+        self.outgoing = Outgoing(site, self.office, self.ledger, self.presence, self.bus.send)
         self.leading = False
         self.trouble = ""
         """Why nothing can be decided now; empty when it can."""
@@ -86,10 +83,9 @@ class ControlLoop:
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self._posted: list[Callable[[], None]] = []
         self._posted_lock = threading.Lock()
-        self._requesters: dict[str, str] = {}
-        """Lease → the client process that asked for it, where another one keeps it."""
         self._tick_at = 0.0
         self._changes_at = 0.0
+        self._flush_at = math.inf
         self._turn_at = time.monotonic()
         self._refresh = True
         self._refresh_at = 0.0
@@ -134,7 +130,7 @@ class ControlLoop:
 
     def _turn(self) -> None:
         now = time.monotonic()
-        soon = min(self._tick_at, self._changes_at if self.leading else self._tick_at) - now
+        soon = min(self._tick_at, self._changes_at, self._flush_at) - now if self.leading else self._tick_at - now
         incoming, knocks, _ = self.bus.wait(min(max(soon, 0.0), TICK_S))
         now = time.monotonic()
         if now - self._turn_at > 2 * TICK_S:
@@ -155,8 +151,10 @@ class ControlLoop:
         if self._refresh:
             self._refresh = False
             self._guarded(self.directory.refresh)
-        if self.leading and (decisions or ticking or now >= self._changes_at):
-            if not ticking and now < self._changes_at and self._only_confirm(decisions):
+        due = ticking or now >= min(self._changes_at, self._flush_at)
+        if self.leading and (decisions or due):
+            if not due and self._only_confirm(decisions):
+                self._flush_at = min(self._flush_at, now + FLUSH_S)
                 self._confirm(decisions)
             else:
                 self._decide(decisions, ticking, now)
@@ -210,6 +208,9 @@ class ControlLoop:
             self.leading = False
             return
         self.leading, self.trouble = True, ""
+        # Hundreds of thousands of leases need not be walked again by every garbage collection.
+        gc.collect()
+        gc.freeze()
         self.presence.expect(self.ledger.pool.servers, self.ledger.by_keeper, now)
         log.info(
             "deciding", epoch=self.office.epoch, leases=len(self.ledger.leases), servers=len(self.ledger.pool.servers)
@@ -330,7 +331,7 @@ class ControlLoop:
             for each in decisions:
                 HANDLERS[type(each.content)][1](self, each)
         for effect in batch.effects:
-            self._carry_out(effect)
+            self.outgoing.carry_out(effect)
 
     def _decide(self, decisions: list[Decision], ticking: bool, started: float) -> None:
         after: list[tuple[bytes, Any]] = []
@@ -352,11 +353,11 @@ class ControlLoop:
             log.exception("decision-failed")
             self._failed(failure, decisions)
             return
-        self.trouble = ""
+        self.trouble, self._flush_at = "", math.inf
         for route, content in after:
             self.bus.send(route, encode(content))
         for effect in batch.effects:
-            self._carry_out(effect)
+            self.outgoing.carry_out(effect)
         done = time.monotonic()
         metrics.BATCH.observe(done - started)
         for each in decisions:
@@ -400,6 +401,8 @@ class ControlLoop:
 
     def _hello(self, decision: Decision) -> Any:
         peer, hello = decision.source.peer, decision.content
+        versions = [messages.Observation("daemon.version", f"{hello.version}/{own_version()}")]
+        self.observed.note(peer.id, health.judge(peer.id, versions, None, self.ledger.settings))
         if peer.role == messages.CLIENT:
             presence.note_client(self.ledger, peer.id, hello)
             unknown = [id_ for id_ in hello.kept if id_ not in self.ledger.leases]
@@ -425,13 +428,8 @@ class ControlLoop:
         )
         wanted = self.ledger.wanted.get(peer.id)
         if wanted is ServerState.DRAINING:
-            self._say_drain(peer.id)
+            self.outgoing.say_drain(peer.id)
         return self._welcome(peer, tuple(map(printable, problems)))
-
-    def _say_drain(self, server: str) -> None:
-        left = self.ledger.drain_by.get(server, self.ledger.clock()) - self.ledger.clock()
-        active = self.ledger.wanted.get(server) is not ServerState.ACTIVE
-        self._to_server(server, messages.Drain(self.office.epoch, active, max(0.0, left)))
 
     def _goodbye(self, decision: Decision) -> None:
         peer, content = decision.source.peer, decision.content
@@ -473,7 +471,7 @@ class ControlLoop:
             return messages.Denied(wanted.request, "wrong", printable(str(wrong)))
         metrics.REQUESTS.labels("taken").inc()
         if keeper != wanted.instance:
-            self._requesters[lease.id] = wanted.instance
+            self.outgoing.requesters[lease.id] = wanted.instance
         return None
 
     def _release(self, decision: Decision) -> Any:
@@ -503,7 +501,9 @@ class ControlLoop:
         self.ledger.released(decision.source.peer.id, decision.content.lease, decision.content.fence)
 
     def _measured(self, decision: Decision) -> None:
-        presence.note_distance(self.ledger, decision.source.peer.id, decision.content)
+        peer, measured = decision.source.peer, decision.content
+        presence.note_distance(self.ledger, peer.id, measured)
+        self.observed.note(peer.id, health.judge(peer.id, health.path_facts(measured), None, self.ledger.settings))
 
     def _upgrade_answer(self, decision: Decision) -> None:
         answer = decision.content
@@ -519,78 +519,6 @@ class ControlLoop:
             self.ledger.keeper_lost(client, keeper, f"its client was silent for {lost_after:g} s")
         self.observed.write(self.ledger, now)
         tick(self.ledger)
-
-    # What follows from decisions
-
-    def _carry_out(self, effect: Effect) -> None:
-        if isinstance(effect, PrepareOrder):
-            self._to_server(effect.server, self._prepare(effect))
-        elif isinstance(effect, ReleaseOrder):
-            self._to_server(
-                effect.server,
-                messages.Release(effect.lease, effect.fence, self.office.epoch, printable(effect.reason)),
-            )
-        elif isinstance(effect, DrainChanged):
-            self._say_drain(effect.server)
-        elif isinstance(effect, UpgradeOrder):
-            self._to_server(effect.server, messages.Upgrade(self.office.epoch, effect.version))
-        elif isinstance(effect, ReportWanted):
-            self._to_server(effect.server, messages.Report(self.office.epoch))
-        else:
-            self._tell(effect)
-
-    def _prepare(self, order: PrepareOrder) -> messages.Prepare:
-        lease = order.lease
-        return messages.Prepare(
-            lease=lease.id,
-            fence=order.fence,
-            epoch=self.office.epoch,
-            slices=self._slices(lease, order.server),
-            secret=self.site.session_secret(lease.id, order.server, order.fence),
-            client=lease.member.id,
-            trace=lease.trace,
-        )
-
-    @staticmethod
-    def _slices(lease: LiveLease, server: str) -> tuple[messages.SliceOrder, ...]:
-        return tuple(
-            messages.SliceOrder(each.gpu, each.ordinal, each.memory_mib, each.compute) for each in lease.on(server)
-        )
-
-    def _to_server(self, server: str, content: Any) -> None:
-        """Send an order; one that does not arrive is repeated when the daemon reports the next time."""
-        route = self.presence.route_to_server(server)
-        if route is not None:
-            self.bus.send(route, encode(content))
-
-    def _tell(self, news: ClientNews) -> None:
-        lease = news.lease
-        if news.kind == "granted":
-            metrics.WAITED.observe(max(0.0, time.time() - lease.queued_at))
-            content: Any = self.granted(lease)
-        elif news.kind == "queued":
-            content = messages.Queued(lease.request, lease.id, lease.position, printable(lease.reason))
-        elif news.kind == "ended":
-            metrics.ENDS.inc()
-            content = messages.LeaseEnded(lease.request, lease.id, printable(news.text))
-        else:
-            content = messages.Notice(lease.id, printable(news.text), news.seconds)
-        for instance in {lease.keeper, self._requesters.get(lease.id, lease.keeper)}:
-            route = self.presence.route_to(lease.member.id, instance)
-            if route is not None:
-                self.bus.send(route, encode(content))
-        if news.kind == "ended":
-            self._requesters.pop(lease.id, None)
-
-    def granted(self, lease: LiveLease) -> messages.Granted:
-        """What a client needs to use its lease."""
-        grants = []
-        for id_ in lease.servers:
-            server = self.ledger.pool.servers[id_]
-            secret = self.site.session_secret(lease.id, id_, lease.fence)
-            grants.append(messages.Grant(id_, server.name, server.address, secret, self._slices(lease, id_)))
-        left = None if lease.expires_at is None else max(0.0, lease.expires_at - time.time())
-        return messages.Granted(lease.request, lease.id, lease.fence, tuple(grants), left)
 
 
 HANDLERS: dict[type, tuple[str, Callable[[ControlLoop, Decision], Any]]] = {

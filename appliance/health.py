@@ -17,7 +17,7 @@ from appliance.filters import known_version
 from appliance.ledger import Ledger
 from appliance.settings import Settings
 from appliance.state.models import Reading, now
-from gpuserver.protocol.control.messages import Observation
+from gpuserver.protocol.control.messages import Measured, Observation
 
 OK, WARNING, FAILED, UNKNOWN = "ok", "warning", "failed", "unknown"
 WRITE_AGAIN_S = 300.0
@@ -188,6 +188,16 @@ def judge(peer: str, observed: Iterable[Observation], skew_s: float | None, sett
             Judgement(subject, each.check, state, each.value[:200], check.bound(settings), check.meaning, check.remedy)
         )
     return made
+
+
+def path_facts(measured: Measured) -> list[Observation]:
+    """What a client's `netperf` found on its way to a server, as observations."""
+    facts = [Observation("net.round-trip", f"{measured.round_trip_us:.1f}", measured.server)]
+    if measured.bandwidth_mbps is not None:
+        facts.append(Observation("net.bandwidth", f"{measured.bandwidth_mbps:.0f}", measured.server))
+    if measured.mtu is not None:
+        facts.append(Observation("net.mtu", str(measured.mtu), measured.server))
+    return facts
 
 
 class Observed:

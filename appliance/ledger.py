@@ -25,39 +25,16 @@ from sqlalchemy.orm import Session
 
 from appliance import books, waiting
 from appliance.books import Books
+from appliance.feasibility import Feasibility, RequestRefusedError
 from appliance.ids import new_id
-from appliance.live import (
-    ClientNews,
-    DrainChanged,
-    Effect,
-    LiveLease,
-    LiveSlice,
-    PrepareOrder,
-    ReleaseOrder,
-)
-from appliance.placement import (
-    Shape,
-    fits_open,
-    nearest_possible,
-    place,
-    possible,
-)
+from appliance.live import ClientNews, DrainChanged, Effect, LiveLease, LiveSlice, PrepareOrder, ReleaseOrder
+from appliance.placement import Shape, fits_open, place
 from appliance.pool import Gpu, Pool, Share
 from appliance.settings import Settings, read_settings
 from appliance.state import models
 from appliance.state.database import Office
 from appliance.state.models import GpuState, LeaseState, ServerState, SliceState
 from appliance.waiting import Member, Waiting
-
-
-class RequestRefusedError(Exception):
-    """A request that will never be granted. `code` is for programs; `nearest` is the closest request that would fit."""
-
-    def __init__(self, code: str, reason: str, nearest: Shape | None = None) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.nearest = nearest
 
 
 @dataclass(slots=True)
@@ -112,8 +89,7 @@ class Ledger:
         self.grants = 0
         self._batch: Batch | None = None
         self._carried = Books()
-        self._possible_of = -1
-        self._possible_shapes: dict[Shape, bool] = {}
+        self._feasibility = Feasibility()
 
     # Transactions
 
@@ -133,11 +109,11 @@ class Ledger:
         for server in self.pool.servers.values():
             if server.host:
                 self.by_host[server.host].append(server.id)
-        for container in (self.leases, self.leaving, self.strays, self.by_request, self.by_keeper, self.by_server):
+        held = (self.leases, self.leaving, self.strays, self.by_request, self.by_keeper, self.by_server, self.waiting)
+        for container in held:
             container.clear()
         self._carried = Books()
-        self._possible_of = -1
-        self.waiting.clear()
+        self._feasibility = Feasibility()
         self.fresh.clear()
         self.timers.clear()
         self.freed = True
@@ -295,30 +271,7 @@ class Ledger:
 
     def check_possible(self, member: Member, shape: Shape) -> None:
         """Raises RequestRefusedError when the empty pool, or the client's quota, is smaller than the request."""
-        if not self.pool.gpus:
-            raise RequestRefusedError("empty_pool", "the pool has no GPU yet: enrol a GPU server first")
-        if not self._possible(shape):
-            nearest = nearest_possible(self.pool, shape)
-            hint = f"; the nearest that would: {nearest}" if nearest else ""
-            raise RequestRefusedError("impossible", f"no GPUs of this pool can ever hold {shape}{hint}", nearest)
-        reason = waiting.quota_reason(member, shape.gpus, shape.gpus * self._least_mib(shape), held=False)
-        if reason:
-            raise RequestRefusedError("quota", reason)
-
-    def _possible(self, shape: Shape) -> bool:
-        """Whether the empty pool is large enough; remembered until the inventory changes."""
-        if self._possible_of != self.pool.generation or len(self._possible_shapes) > 1000:
-            self._possible_of = self.pool.generation
-            self._possible_shapes.clear()
-        known = self._possible_shapes.get(shape)
-        if known is None:
-            known = self._possible_shapes[shape] = possible(self.pool, shape)
-        return known
-
-    def _least_mib(self, shape: Shape) -> int:
-        """What one slice of the shape comes to at least."""
-        fitting = (shape.memory_on(size) for size in self.pool.by_size if size >= shape.memory_on(size))
-        return min(fitting, default=1)
+        self._feasibility.check(self.pool, member, shape)
 
     def _remember(self, lease: LiveLease) -> None:
         self.leases[lease.id] = lease

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError, version
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -15,18 +14,11 @@ from appliance import metrics
 from appliance.api import leases, people, problems, servers, tokens, vcenters, watching
 from appliance.control import ControlLoop
 from appliance.ids import new_id
-from appliance.site import Site
+from appliance.site import Site, own_version
 from appliance.state.database import DatabaseGoneError, writing
 from appliance.state.models import Audit
 
 log = structlog.get_logger(__name__)
-
-
-def own_version() -> str:
-    try:
-        return version("gpuferry")
-    except PackageNotFoundError:
-        return "0.1.0"
 
 
 def make_app(site: Site, engine: Engine, loop: ControlLoop) -> FastAPI:

@@ -74,7 +74,9 @@ class PostgresCluster:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresCluster]:
-    folder = Path(tempfile.mkdtemp(prefix="gpuferry-pg-"))
+    # In memory where there is such a place: a cluster of many small databases is thousands of files.
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="gpuferry-pg-", dir=memory if memory.is_dir() else None))
     try:
         cluster = PostgresCluster(folder)
     except FileNotFoundError as missing:

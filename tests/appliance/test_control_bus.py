@@ -56,14 +56,18 @@ def test_a_lease_from_request_to_release(site: BusSite) -> None:
             assert (order.secret, order.slices, order.fence) == (grant.secret, grant.slices, granted.fence)
             assert grant.address == host.inventory().address
         assert granted.grants[0].secret != granted.grants[1].secret
-        rows = control.ask("leases")
-        assert [(row["lease"], row["state"]) for row in rows] == [(granted.lease, "active")]
+        told = [(granted.lease, "active")]
+        eventually(lambda: [(row["lease"], row["state"]) for row in control.ask("leases")] == told)
         control.release(granted.lease)
         eventually(lambda: not any(host.held() for host in hosts))
         assert control.ask("leases") == []
-    with reading(site.engine) as session:
-        assert set(session.scalars(select(Slice.state))) == {"freed"}
-        assert set(session.scalars(select(Gpu.reserved_mib))) == {0}
+
+    def all_is_free() -> bool:
+        with reading(site.engine) as session:
+            freed = set(session.scalars(select(Slice.state))) == {"freed"}
+            return freed and set(session.scalars(select(Gpu.reserved_mib))) == {0}
+
+    eventually(all_is_free)
 
 
 def test_queue_notices_and_the_end_of_a_program(site: BusSite) -> None:

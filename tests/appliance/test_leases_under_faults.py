@@ -32,7 +32,8 @@ from sqlalchemy import Engine, func, select, update
 
 from appliance.changes import server_reported
 from appliance.deadlines import tick
-from appliance.ledger import Ledger, RequestRefusedError
+from appliance.feasibility import RequestRefusedError
+from appliance.ledger import Ledger
 from appliance.live import Effect, PrepareOrder, ReleaseOrder
 from appliance.placement import Shape
 from appliance.state.database import DeposedError, Office, open_database, reading, writing

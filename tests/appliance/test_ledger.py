@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from appliance.books import note_changes
 from appliance.changes import ReportedGpu, apply_changes
 from appliance.deadlines import tick
+from appliance.feasibility import RequestRefusedError
 from appliance.filters import parse_filters
-from appliance.ledger import RequestRefusedError
 from appliance.placement import Shape
 from appliance.state.database import DeposedError, Office, reading, writing
 from appliance.state.models import Base, Event, Gpu, Group, Lease, LeaseState, Server, ServerState, Setting, Slice

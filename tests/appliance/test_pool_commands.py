@@ -16,7 +16,7 @@ from bus_site import BusSite, free_port
 from sqlalchemy import Engine, select
 
 from appliance.state.database import reading
-from appliance.state.models import Distance, Lease
+from appliance.state.models import Distance, Lease, Reading
 from clientagent import pool_commands
 from clientagent.command import SUBCOMMANDS
 from clientagent.command import main as gpuferry
@@ -113,6 +113,12 @@ def test_netperf_measures_and_tells_the_appliance(site: BusSite, capfd: pytest.C
         assert row.round_trip_us > 0
         assert row.bandwidth_mbps is not None
         assert row.bandwidth_mbps > 0
+
+    def read() -> set[str]:
+        with reading(site.engine) as session:
+            return set(session.scalars(select(Reading.check)))
+
+    eventually(lambda: {"net.round-trip", "net.bandwidth", "net.mtu", "daemon.version"} <= read())
     assert gpuferry(["netperf", "--port", str(free_port())]) == 1
     assert "not reached" in capfd.readouterr().out
 

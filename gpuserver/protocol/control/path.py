@@ -106,6 +106,8 @@ class PathResponder:
         threading.Thread(target=self._accept, name="path-responder", daemon=True).start()
 
     def close(self) -> None:
+        # Closing alone would leave the accepting thread asleep.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:
