@@ -1,7 +1,8 @@
 """Runs the corpus: CUDA programs and Python scripts that know nothing of gpuferry, each in every available way.
 
 A way is how a program comes to its GPU. `native`: the software GPU in the program's own process. `sanitized`: the same,
-built with AddressSanitizer and UBSan (for compiled programs). `hardware`: a real GPU and NVIDIA's driver. GPUFERRY_WAYS chooses (comma-separated; default `native`); a test body never asks which it is.
+built with AddressSanitizer and UBSan (for compiled programs). `hardware`: a real GPU and NVIDIA's driver.
+GPUFERRY_WAYS chooses (comma-separated; default `native`); a test body never asks which it is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +94,9 @@ class Runner:
         status: int = 0,
     ) -> Result:
         prefix = WAYS[self.way](options or {})
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        # Processes share a software GPU's memory by its UUID, as they would a real one's: each program gets its own.
+        uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(int(str((options or {}).get("devices", 1)))))
+        variables = {**os.environ, "PYTHONPATH": str(ROOT), "GPUFERRY_SOFTGPU_UUID": uuids, **(environment or {})}
         done = subprocess.run(
             [*prefix, *map(str, command)],
             cwd=self.folder,
