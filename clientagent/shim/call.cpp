@@ -1,0 +1,81 @@
+#include "call.h"
+
+#include "entry.h"
+
+namespace gpuferry {
+
+void Call::put_handle(Kind kind, Handle handle) {
+    if (kind == Kind::stream && handle != destroyed_) {
+        const Handle resolved = resolve_stream(from_handle<CUstream>(handle));
+        if (resolved > 2 && !handles_table().living(Kind::stream, resolved)) fail(CUDA_ERROR_INVALID_HANDLE);
+        return fields_.put(resolved);
+    }
+    if (handle && !handles_table().living(kind, handle)) {
+        fail(kind == Kind::context ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_HANDLE);
+    }
+    fields_.put(handle);
+}
+
+// Whether the request may go: its handles are valid and its context has not failed.
+bool Call::admitted() {
+    context_ = current_context();
+    if (error_) return false;
+    if (context_) {
+        if (context_->destroyed) {
+            error_ = CUDA_ERROR_CONTEXT_IS_DESTROYED;
+        } else if (const CUresult sticky = context_->sticky) {
+            error_ = sticky;
+        }
+    }
+    return !error_;
+}
+
+CUresult Call::post(std::span<const char> bulk) {
+    if (!admitted()) {
+        if (created_) handles_table().forget(created_);
+        return error_;
+    }
+    // Without a context most calls are refused: the driver itself says which.
+    if (!context_ && bulk.empty()) {
+        ask();
+        if (error_ && created_) handles_table().forget(created_);
+        return error_;
+    }
+    number_ = client().link()->post(op_, context_ ? context_->handle : 0, payload_.view(), bulk);
+    if (!number_) return CUDA_ERROR_DEVICE_UNAVAILABLE;
+    if (destroyed_) handles_table().forget(destroyed_);
+    return CUDA_SUCCESS;
+}
+
+CUresult Call::post_anywhere() {
+    if (error_) {
+        if (created_) handles_table().forget(created_);
+        return error_;
+    }
+    number_ = client().link()->post(op_, 0, payload_.view());
+    return number_ ? CUDA_SUCCESS : CUDA_ERROR_DEVICE_UNAVAILABLE;
+}
+
+bool Call::ask() {
+    if (!admitted()) return false;
+    if (!client().link()->ask(op_, context_ ? context_->handle : 0, payload_.view(), reply_)) {
+        error_ = CUDA_ERROR_DEVICE_UNAVAILABLE;
+        return false;
+    }
+    results_ = Decoder(reply_.payload);
+    error_ = settle(context_, op_, reply_.header);
+    if (!error_ && destroyed_) handles_table().forget(destroyed_);
+    return !reply_.payload.empty();
+}
+
+CUresult settle(Context* context, Op op, const ReplyHeader& header) {
+    auto result = static_cast<CUresult>(header.result);
+    if (header.latched) {
+        trace_latched(op, static_cast<Op>(header.latched_op), header.latched);
+        if (result == CUDA_SUCCESS || result == CUDA_ERROR_NOT_READY) result = static_cast<CUresult>(header.latched);
+    }
+    if (context && is_sticky(result)) context->sticky = result;
+    return result;
+}
+
+}  // namespace gpuferry

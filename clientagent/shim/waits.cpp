@@ -1,0 +1,27 @@
+// Calls that wait for streams and events, or ask whether they are done: one round trip each.
+#include "call.h"
+#include "shim_calls.h"
+
+namespace gpuferry::shim {
+namespace {
+
+CUresult ask_about(Op op, Kind kind, Handle handle) {
+    Call call(op);
+    call.handle(kind, handle);
+    call.ask();
+    return call.result();
+}
+
+CUresult ask_about_event(Op op, CUevent event) {
+    if (!event) return CUDA_ERROR_INVALID_HANDLE;
+    return ask_about(op, Kind::event, to_handle(event));
+}
+
+}  // namespace
+
+CUresult cuStreamSynchronize(CUstream hStream) { return ask_about(Op::wait_stream, Kind::stream, to_handle(hStream)); }
+CUresult cuStreamQuery(CUstream hStream) { return ask_about(Op::query_stream, Kind::stream, to_handle(hStream)); }
+CUresult cuEventSynchronize(CUevent hEvent) { return ask_about_event(Op::wait_event, hEvent); }
+CUresult cuEventQuery(CUevent hEvent) { return ask_about_event(Op::query_event, hEvent); }
+
+}  // namespace gpuferry::shim

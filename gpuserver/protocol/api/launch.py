@@ -1,0 +1,6 @@
+"""Launches."""
+
+from gpuserver.protocol.declare import Family
+
+FAMILY = Family("launch")
+FAMILY.by_hand("cuLaunchKernel cuLaunchKernelEx cuLaunchCooperativeKernel")
