@@ -18,6 +18,9 @@ from pathlib import Path
 from clang import cindex
 
 HEADERS = ("cuda.h", "cudaTypedefs.h", "cudaProfilerTypedefs.h")
+# cuda.h maps this name to another symbol with a `#define` and cudaTypedefs.h gives the mapping no version: runtimes
+# from 12.0 on ask for `cuGraphInstantiate` at 12000 and call it with the three parameters of this symbol.
+RENAMED = (("cuGraphInstantiate", 12000, False, "cuGraphInstantiateWithFlags"),)
 # cudaProfiler.h comes in a wheel of its own, for these three declarations alone: given to the parser as a file.
 PROFILER = """#pragma once
 typedef enum CUoutput_mode_enum { CU_OUT_KEY_VALUE_PAIR, CU_OUT_CSV } CUoutput_mode;
@@ -165,6 +168,10 @@ def resolve_versions(
     return tuple(entries)
 
 
+def _entry_order(entry: EntryPoint) -> tuple[str, bool, int]:
+    return entry.name, entry.per_thread, entry.since
+
+
 @functools.cache
 def read_header(include: Path | None = None) -> Header:
     """Read the installed CUDA headers once. Raises FileNotFoundError, ValueError."""
@@ -174,4 +181,6 @@ def read_header(include: Path | None = None) -> Header:
     version = re.search(r"#define\s+CUDA_VERSION\s+(\d+)", (include / "cuda.h").read_text())
     if not version:
         raise ValueError(f"{include / 'cuda.h'} does not define CUDA_VERSION")
-    return Header(int(version[1]), functions, resolve_versions(functions, _typedefs(declarations)))
+    renamed = tuple(EntryPoint(*entry) for entry in RENAMED if entry[3] in functions)
+    entries = sorted((*resolve_versions(functions, _typedefs(declarations)), *renamed), key=_entry_order)
+    return Header(int(version[1]), functions, tuple(entries))

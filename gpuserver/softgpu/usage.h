@@ -1,0 +1,58 @@
+// How much of a device each process uses: a small file in shared memory, one a user and device, that libcuda.so.1
+// writes and libnvidia-ml.so.1 reads. By it the processes share a device's memory as they would a real one's, and
+// cuMemGetInfo and NVML agree. What a dead process left is dropped when it is met.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "config.h"
+
+namespace softgpu {
+
+struct UsageFile;
+struct UsageSlot;
+
+class DeviceUsage {
+  public:
+    // Opens the file, or makes it. When that fails (no shared memory), counts for this process alone and says so.
+    explicit DeviceUsage(const DeviceConfig& device);
+    DeviceUsage(const DeviceUsage&) = delete;
+    DeviceUsage& operator=(const DeviceUsage&) = delete;
+
+    // Counts `bytes` for this process, unless all processes together would then exceed `capacity`.
+    [[nodiscard]] bool reserve(uint64_t bytes, uint64_t capacity);
+    void release(uint64_t bytes);
+
+    // Brackets work on the device by this process; may nest and overlap.
+    void begin_work();
+    void end_work();
+
+    struct Process {
+        pid_t pid;
+        uint64_t bytes;    // of device memory
+        uint64_t busy_ns;  // in which it had work on the device, since it started
+    };
+    // The living processes that use the device.
+    [[nodiscard]] std::vector<Process> processes() const;
+    [[nodiscard]] uint64_t used_bytes() const;
+
+  private:
+    UsageSlot& mine();
+    // Counts the dead too: never less than the truth, and quick.
+    [[nodiscard]] uint64_t bound_of_used_bytes() const;
+
+    UsageFile* file_ = nullptr;
+    int descriptor_ = -1;
+    std::mutex mutex_;
+    UsageSlot* slot_ = nullptr;  // this process's, once it used the device
+    pid_t slot_owner_ = 0;       // a forked child gets another
+};
+
+// CLOCK_MONOTONIC in nanoseconds: one clock for all processes of the machine.
+uint64_t monotonic_ns();
+
+}  // namespace softgpu
