@@ -21,6 +21,8 @@ class Subcommand:
 
 
 SUBCOMMANDS = {
+    "run": Subcommand("clientagent.run:main", "client", "run a program on the GPUs of a GPU server"),
+    "gpuserver": Subcommand("gpuserver.command:main", "gpuserver", "the GPU server daemon"),
     "softgpu": Subcommand("gpuserver.softgpu.command:main", "gpuserver", "run a program on the software GPU"),
     "vcenter": Subcommand("vcenter.command:main", "vcenter", "hosts, GPUs, passthrough and server VMs of a vCenter"),
     "coverage": Subcommand("gpuserver.protocol.coverage:main", "gpuserver", "what is forwarded, function by function"),

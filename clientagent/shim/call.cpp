@@ -56,9 +56,15 @@ CUresult Call::post_anywhere() {
     return number_ ? CUDA_SUCCESS : CUDA_ERROR_DEVICE_UNAVAILABLE;
 }
 
-bool Call::ask() {
+bool Call::begin() {
     if (!admitted()) return false;
-    if (!client().link()->ask(op_, context_ ? context_->handle : 0, payload_.view(), reply_)) {
+    if (client().link()->begin(op_, context_ ? context_->handle : 0, payload_.view(), reply_)) return true;
+    error_ = CUDA_ERROR_DEVICE_UNAVAILABLE;
+    return false;
+}
+
+bool Call::await(bool counted) {
+    if (!client().link()->await(reply_, counted)) {
         error_ = CUDA_ERROR_DEVICE_UNAVAILABLE;
         return false;
     }
@@ -66,6 +72,10 @@ bool Call::ask() {
     error_ = settle(context_, op_, reply_.header);
     if (!error_ && destroyed_) handles_table().forget(destroyed_);
     return !reply_.payload.empty();
+}
+
+bool Call::ask() {
+    return begin() && await(true);
 }
 
 CUresult settle(Context* context, Op op, const ReplyHeader& header) {

@@ -45,6 +45,7 @@ class Call {
     void text(const char* text) {
         if (present(text)) fields_.put_text(text);
     }
+    void bytes(std::span<const char> data) { fields_.put_bytes(data.data(), data.size()); }
     void absent(const void* given) {
         if (given) error_ = CUDA_ERROR_NOT_SUPPORTED;
     }
@@ -66,6 +67,9 @@ class Call {
     CUresult post_anywhere();
     // Waits for the reply; false when there are no results to take.
     bool ask();
+    // The two halves of `ask`: several requests on the way at once. Only a counted wait is a round trip in the stats.
+    bool begin();
+    bool await(bool counted);
     [[nodiscard]] CUresult result() const { return error_; }
     void fail(CUresult error) {
         if (!error_) error_ = error;

@@ -60,11 +60,15 @@ LeaseId read_lease() {
     return lease;
 }
 
-void forget_session_in_child() { client().set_forked(); }
+void forget_session_in_child() {
+    client().set_forked();
+}
 
 }  // namespace
 
-void say(const std::string& line) { std::fprintf(stderr, "gpuferry: %s\n", line.c_str()); }
+void say(const std::string& line) {
+    std::fprintf(stderr, "gpuferry: %s\n", line.c_str());
+}
 
 Client& client() {
     static auto* only = new Client;
@@ -74,7 +78,8 @@ Client& client() {
 void Client::open() {
     const std::string server = setting("GPUFERRY_SERVER");
     if (server.empty()) {
-        throw HandshakeError("GPUFERRY_SERVER is not set: start the program with `gpuferry run --server HOST:PORT -- …`");
+        throw HandshakeError(
+            "GPUFERRY_SERVER is not set: start the program with `gpuferry run --server HOST:PORT -- …`");
     }
     const LeaseId lease = read_lease();
     const std::vector<uint8_t> secret = read_secret();
@@ -88,7 +93,12 @@ void Client::open() {
     {
         Connection connection(dup(descriptor));  // closed at the end of the handshake; the link keeps its own
         try {
-            introduce(connection, server, lease, secret, ConnectionPurpose::session, {});
+            ClientHello hello;
+            hello.lease = lease;
+            hello.wanted_devices =
+                static_cast<uint32_t>(std::strtoul(setting("GPUFERRY_DEVICES").c_str(), nullptr, 10));
+            hello.wanted_memory_mib = std::strtoull(setting("GPUFERRY_MEMORY_MIB").c_str(), nullptr, 10);
+            introduce(connection, server, secret, hello);
         } catch (...) {
             close(descriptor);
             throw;

@@ -58,7 +58,7 @@ class Client {
     [[nodiscard]] const Snapshot& snapshot() const { return snapshot_; }
     [[nodiscard]] const Device* device(CUdevice ordinal) const {
         return ordinal < 0 || static_cast<size_t>(ordinal) >= snapshot_.devices.size() ? nullptr
-                                                                                     : &snapshot_.devices[ordinal];
+                                                                                       : &snapshot_.devices[ordinal];
     }
 
   private:

@@ -6,6 +6,7 @@
 #include "call.h"
 #include "device_memory.h"
 #include "shim_calls.h"
+#include "tables/slot_table.h"
 
 namespace gpuferry {
 namespace {
@@ -51,6 +52,7 @@ CUresult end_primary(Context* context) {
     Call call(Op::reset_primary);
     call.value<uint64_t>(static_cast<uint64_t>(context->device));
     context->sticky = CUDA_SUCCESS;
+    drop_context_local_storage(context);
     device_memory().forget_device(context->device);
     return call.post_anywhere();
 }
@@ -100,7 +102,9 @@ bool is_sticky(CUresult error) {
 PerThreadStreamScope::PerThreadStreamScope() : before_(thread_state.per_thread_default) {
     thread_state.per_thread_default = true;
 }
-PerThreadStreamScope::~PerThreadStreamScope() { thread_state.per_thread_default = before_; }
+PerThreadStreamScope::~PerThreadStreamScope() {
+    thread_state.per_thread_default = before_;
+}
 
 Handle resolve_stream(CUstream stream) {
     ThreadState& state = thread_state;
@@ -225,6 +229,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx) {
     call.handle(Kind::context, ctx);
     const CUresult result = call.post_anywhere();
     context->destroyed = true;
+    drop_context_local_storage(context);
     ThreadState& state = thread_state;
     if (current_context() == context) --state.depth;
     device_memory().forget_context(context);
@@ -284,10 +289,10 @@ CUresult cuCtxSynchronize() {
 
 CUresult cuCtxSynchronize_v2(CUcontext ctx) {
     if (!ctx) return cuCtxSynchronize();
-    if (const CUresult failure = cuCtxPushCurrent_v2(ctx)) return failure;
+    if (const CUresult failure = shim::cuCtxPushCurrent_v2(ctx)) return failure;
     const CUresult result = cuCtxSynchronize();
     CUcontext same = nullptr;
-    cuCtxPopCurrent_v2(&same);
+    shim::cuCtxPopCurrent_v2(&same);
     return result;
 }
 

@@ -11,7 +11,7 @@ struct Context {
     bool primary = false;
     unsigned flags = 0;
     unsigned long long id = 0;
-    std::atomic<int> retained = 0;       // of a primary context: cuDevicePrimaryCtxRetain without Release
+    std::atomic<int> retained = 0;  // of a primary context: cuDevicePrimaryCtxRetain without Release
     std::atomic<bool> destroyed = false;
     std::atomic<CUresult> sticky = CUDA_SUCCESS;
 };

@@ -1,5 +1,6 @@
 // Copies of linear memory. Bytes that go up are posted and taken before the call returns; bytes that come down are
 // asked for in pieces, several on the way at once, each straight to its place.
+#include <cstring>
 #include <deque>
 #include <memory>
 
@@ -41,8 +42,11 @@ CUresult download(void* destination, CUdeviceptr source, size_t size, CUstream s
             call->value<uint64_t>(piece);
             call->handle(Kind::stream, stream);
             call->receive_into(bytes + asked, piece);
-            if (call->begin()) pieces.push_back(std::move(call));
-            else result = call->result();
+            if (call->begin()) {
+                pieces.push_back(std::move(call));
+            } else {
+                result = call->result();
+            }
             asked += piece;
             continue;
         }
@@ -93,7 +97,7 @@ CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size
     if (const CUresult failure = settle_source(source, size)) return failure;
     if (const CUresult failure = upload(destination, source, size, stream)) return failure;
     // From pinned memory a blocking copy is complete when it returns; from pageable memory its bytes are taken.
-    return blocking && host_memory().is_pinned(source, size) ? cuStreamSynchronize(stream) : CUDA_SUCCESS;
+    return blocking && host_memory().is_pinned(source, size) ? shim::cuStreamSynchronize(stream) : CUDA_SUCCESS;
 }
 
 CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUstream stream, bool blocking) {
@@ -110,7 +114,7 @@ CUresult device_to_device(CUdeviceptr destination, CUdeviceptr source, size_t si
     if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult failure = check_device(destination, size)) return failure;
     if (const CUresult failure = check_device(source, size)) return failure;
-    Call call(Op::cuMemcpyDtoDAsync_v2);
+    Call call(Op::copy_within);
     call.value(destination);
     call.value(source);
     call.value(size);
@@ -129,7 +133,7 @@ CUresult any_to_any(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream stre
     if (from_device) return device_to_host(reinterpret_cast<void*>(to), from, size, stream, blocking);
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     // Between two host buffers: behind all earlier work of the stream.
-    if (const CUresult failure = cuStreamSynchronize(stream)) return failure;
+    if (const CUresult failure = shim::cuStreamSynchronize(stream)) return failure;
     std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), size);
     return CUDA_SUCCESS;
 }

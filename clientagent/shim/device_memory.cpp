@@ -8,7 +8,9 @@ namespace {
 
 constexpr uint64_t carving = 512;  // bytes
 
-constexpr uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
+constexpr uint64_t round_up(uint64_t value, uint64_t to) {
+    return (value + to - 1) / to * to;
+}
 
 // Adds a free stretch to a map of them, joining it with its neighbours.
 void add_free(std::map<uint64_t, uint64_t>& free, uint64_t start, uint64_t size) {
@@ -64,7 +66,9 @@ uint64_t DeviceMemory::find_room(uint64_t size) {
     return 0;
 }
 
-void DeviceMemory::give_room_back(uint64_t address, uint64_t size) { add_free(room_, address, size); }
+void DeviceMemory::give_room_back(uint64_t address, uint64_t size) {
+    add_free(room_, address, size);
+}
 
 CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
     Pool& pool = pools_[static_cast<size_t>(device)];
@@ -75,7 +79,7 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
     call.value<uint64_t>(address);
     call.value<uint64_t>(size);
     call.value<uint64_t>(static_cast<uint64_t>(device));
-    const CUresult result = call.post();
+    const CUresult result = call.post_anywhere();
     if (result) {
         give_room_back(address, size);
     } else {
@@ -87,7 +91,7 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
 CUresult DeviceMemory::unmap(CUdevice device, uint64_t address, uint64_t size) {
     Call call(Op::unmap_memory);
     call.value<uint64_t>(address);
-    const CUresult result = call.post();
+    const CUresult result = call.post_anywhere();
     pools_[static_cast<size_t>(device)].mapped -= size;
     give_room_back(address, size);
     return result;
@@ -264,6 +268,7 @@ namespace shim {
 CUresult cuMemAlloc_v2(CUdeviceptr* dptr, size_t bytesize) {
     Context* context = current_context();
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult sticky = context->sticky) return sticky;
     if (!dptr || !bytesize) return CUDA_ERROR_INVALID_VALUE;
     return device_memory().allocate(context, bytesize, *dptr);
 }

@@ -73,7 +73,7 @@ class DeviceMemory {
     std::mutex lock_;
     uint64_t granularity_ = 0, window_end_ = 0;
     std::map<uint64_t, uint64_t> room_;  // free stretches of the window: address → size
-    uint64_t cursor_ = 0;                // where the search for room goes on: addresses are used again as late as can be
+    uint64_t cursor_ = 0;  // where the search for room goes on: addresses are used again as late as can be
     std::map<uint64_t, Stretch> stretches_;
     std::vector<Pool> pools_;
     unsigned long long last_id_ = 0;

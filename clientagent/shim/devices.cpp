@@ -101,9 +101,8 @@ CUresult cuDeviceGetByPCIBusId(CUdevice* dev, const char* pciBusId) {
 CUresult cuDeviceCanAccessPeer(int* canAccessPeer, CUdevice dev, CUdevice peerDev) {
     const Device* peer = client().device(peerDev);
     if (!peer) return CUDA_ERROR_INVALID_DEVICE;
-    return of_device(dev, canAccessPeer, [&](const Device& device) {
-        *canAccessPeer = device.can_access[static_cast<size_t>(peerDev)];
-    });
+    return of_device(dev, canAccessPeer,
+                     [&](const Device& device) { *canAccessPeer = device.can_access[static_cast<size_t>(peerDev)]; });
 }
 
 }  // namespace gpuferry::shim

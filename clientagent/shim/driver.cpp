@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "entry.h"
+#include "error_names.h"
 #include "shim_calls.h"
 
 namespace gpuferry::shim {

@@ -59,7 +59,8 @@ CUresult not_supported(Op op) {
 
 void trace_latched(Op reporter, Op source, int error) {
     if (tracing()) {
-        std::fprintf(stderr, "gpuferry: %s reports error %d of an earlier %s\n", op_name(reporter), error, op_name(source));
+        std::fprintf(stderr, "gpuferry: %s reports error %d of an earlier %s\n", op_name(reporter), error,
+                     op_name(source));
     }
 }
 

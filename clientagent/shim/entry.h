@@ -14,7 +14,8 @@ CUresult enter_slowly(Op op, bool before_init);
 void leave_slowly(Op op, CUresult result);
 
 inline CUresult enter(Op op, bool before_init) {
-    if (entry_mode.load(std::memory_order_acquire) == 0) [[likely]] return CUDA_SUCCESS;
+    if (entry_mode.load(std::memory_order_acquire) == 0) [[likely]]
+        return CUDA_SUCCESS;
     return enter_slowly(op, before_init);
 }
 inline CUresult leave(Op op, CUresult result) {

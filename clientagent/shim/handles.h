@@ -2,8 +2,8 @@
 #pragma once
 
 #include <atomic>
-#include <mutex>
 #include <deque>
+#include <mutex>
 
 #include "handle.h"
 
@@ -25,7 +25,8 @@ class Handles {
     // The detail of a living handle of this kind; null for any other.
     template <class T>
     [[nodiscard]] T* find(Kind kind, Handle handle) const {
-        return living(kind, handle) ? static_cast<T*>(find_slot(handle)->detail.load(std::memory_order_acquire)) : nullptr;
+        return living(kind, handle) ? static_cast<T*>(find_slot(handle)->detail.load(std::memory_order_acquire))
+                                    : nullptr;
     }
 
   private:

@@ -121,22 +121,24 @@ void Link::flush() {
     if (!gathered_.empty() && !lost()) send_gathered(held, {});
 }
 
-bool Link::ask(Op op, uint64_t context, std::span<const char> payload, Reply& reply) {
-    const uint64_t start = nanoseconds();
-    uint64_t number;
+bool Link::begin(Op op, uint64_t context, std::span<const char> payload, Reply& reply) {
+    std::unique_lock held(sending_);
+    if (lost()) return false;
+    const uint64_t number = append(op, request_awaited, context, payload, 0);
     {
-        std::unique_lock held(sending_);
-        if (lost()) return false;
-        number = append(op, request_awaited, context, payload, 0);
-        {
-            const std::lock_guard registering(receiving_);
-            waiting_.emplace(number, &reply);
-        }
-        // Whoever is writing now takes this request along afterwards.
-        if (!writing_) send_gathered(held, {});
-        if (!gathered_.empty() && writer_sleeps_ && !writing_) wake_writer_.notify_one();
+        const std::lock_guard registering(receiving_);
+        waiting_.emplace(number, &reply);
     }
+    // Whoever is writing now takes this request along afterwards.
+    if (!writing_) send_gathered(held, {});
+    if (!gathered_.empty() && writer_sleeps_ && !writing_) wake_writer_.notify_one();
+    return true;
+}
+
+bool Link::await(Reply& reply, bool counted) {
+    const uint64_t start = nanoseconds();
     std::unique_lock held(receiving_);
+    reply.awaited = true;
     while (!reply.done) {
         if (reading_) {
             reply.arrived.wait(held);
@@ -145,8 +147,12 @@ bool Link::ask(Op op, uint64_t context, std::span<const char> payload, Reply& re
         }
     }
     // The reader's place is free: hand it to one of the others that still wait.
-    if (!reading_ && !waiting_.empty()) waiting_.begin()->second->arrived.notify_one();
-    counts.round_trips.fetch_add(1, std::memory_order_relaxed);
+    for (auto other = waiting_.begin(); !reading_ && other != waiting_.end(); ++other) {
+        if (!other->second->awaited) continue;
+        other->second->arrived.notify_one();
+        break;
+    }
+    if (counted) counts.round_trips.fetch_add(1, std::memory_order_relaxed);
     counts.waited_ns.fetch_add(nanoseconds() - start, std::memory_order_relaxed);
     return !reply.lost;
 }
@@ -157,8 +163,8 @@ void Link::receive_exactly(void* data, size_t size) {
         if (input_start_ == input_end_) {
             // Long payloads go straight to their place.
             const bool straight = size >= input_.size();
-            const size_t received =
-                straight ? connection_.receive_some(next, size) : connection_.receive_some(input_.data(), input_.size());
+            const size_t received = straight ? connection_.receive_some(next, size)
+                                             : connection_.receive_some(input_.data(), input_.size());
             if (received == 0) throw TransportError("the server closed the connection");
             counts.bytes_in.fetch_add(received, std::memory_order_relaxed);
             if (straight) {
@@ -196,7 +202,8 @@ void Link::read_one_reply(std::unique_lock<std::mutex>& held) {
         reply->header = header;
         size_t rest = header.bytes;
         if (header.result == 0 && reply->direct_size) {
-            if (header.bytes != padded(reply->direct_size)) throw TransportError("the server sent a wrong amount of data");
+            if (header.bytes != padded(reply->direct_size))
+                throw TransportError("the server sent a wrong amount of data");
             receive_exactly(reply->direct, reply->direct_size);
             rest -= reply->direct_size;
             char padding[8];

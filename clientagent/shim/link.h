@@ -25,10 +25,11 @@ namespace gpuferry {
 struct Reply {
     ReplyHeader header;
     std::vector<char> payload;
-    void* direct = nullptr;    // the first `direct_size` bytes of a successful reply's payload go here
+    void* direct = nullptr;  // the first `direct_size` bytes of a successful reply's payload go here
     size_t direct_size = 0;
     bool done = false;
-    bool lost = false;  // the connection ended first
+    bool lost = false;     // the connection ended first
+    bool awaited = false;  // a thread sleeps (or reads) for it now
     std::condition_variable arrived;
 };
 
@@ -50,8 +51,14 @@ class Link {
     // to 8 bytes. Returns the request's number; 0 when the connection is lost.
     uint64_t post(Op op, uint64_t context, std::span<const char> payload, std::span<const char> bulk = {});
 
-    // Posts a request and waits for its reply; false when the connection is lost.
-    bool ask(Op op, uint64_t context, std::span<const char> payload, Reply& reply);
+    // Sends a request whose reply somebody will wait for; false when the connection is lost.
+    bool begin(Op op, uint64_t context, std::span<const char> payload, Reply& reply);
+    // Waits for the reply of a request that began; false when the connection was lost first. `counted`: one blocking
+    // round trip in the counts (the pieces of one copy are one).
+    bool await(Reply& reply, bool counted);
+    bool ask(Op op, uint64_t context, std::span<const char> payload, Reply& reply) {
+        return begin(op, context, payload, reply) && await(reply, true);
+    }
 
     // Sends everything that was posted so far (at exit).
     void flush();
@@ -75,18 +82,18 @@ class Link {
     const Lost report_lost_;
     std::atomic<bool> lost_ = false;
 
-    std::mutex sending_;                  // guards the five below
+    std::mutex sending_;  // guards the five below
     std::vector<char> gathered_, leaving_;
     uint64_t last_number_ = 0;
-    bool writing_ = false;                // somebody is in send(), with the lock released
+    bool writing_ = false;  // somebody is in send(), with the lock released
     bool writer_sleeps_ = false;
     std::condition_variable wake_writer_;
     std::condition_variable writing_ended_;
 
-    std::mutex receiving_;                // guards the waiting calls and who reads
+    std::mutex receiving_;  // guards the waiting calls and who reads
     std::unordered_map<uint64_t, Reply*> waiting_;
     bool reading_ = false;
-    std::vector<char> input_;             // used by the reading thread only
+    std::vector<char> input_;  // used by the reading thread only
     size_t input_start_ = 0, input_end_ = 0;
 };
 

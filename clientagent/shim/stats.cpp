@@ -29,10 +29,12 @@ void print() {
         return;
     }
     const LinkCounts& c = link->counts;
-    std::fprintf(stderr, "\ngpuferry stats: round_trips %llu posts %llu sends %llu bytes_out %llu bytes_in %llu waited_us %llu\n",
-                 static_cast<unsigned long long>(c.round_trips), static_cast<unsigned long long>(c.posts),
-                 static_cast<unsigned long long>(c.sends), static_cast<unsigned long long>(c.bytes_out),
-                 static_cast<unsigned long long>(c.bytes_in), static_cast<unsigned long long>(c.waited_ns / 1000));
+    std::fprintf(
+        stderr,
+        "\ngpuferry stats: round_trips %llu posts %llu sends %llu bytes_out %llu bytes_in %llu waited_us %llu\n",
+        static_cast<unsigned long long>(c.round_trips), static_cast<unsigned long long>(c.posts),
+        static_cast<unsigned long long>(c.sends), static_cast<unsigned long long>(c.bytes_out),
+        static_cast<unsigned long long>(c.bytes_in), static_cast<unsigned long long>(c.waited_ns / 1000));
 }
 
 // At exit: what was posted leaves before the process does.
@@ -45,6 +47,8 @@ __attribute__((destructor)) void finish() {
 
 }  // namespace
 
-void count_call(Op op) { calls[static_cast<int>(op)].fetch_add(1, std::memory_order_relaxed); }
+void count_call(Op op) {
+    calls[static_cast<int>(op)].fetch_add(1, std::memory_order_relaxed);
+}
 
 }  // namespace gpuferry

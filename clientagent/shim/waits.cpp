@@ -19,9 +19,17 @@ CUresult ask_about_event(Op op, CUevent event) {
 
 }  // namespace
 
-CUresult cuStreamSynchronize(CUstream hStream) { return ask_about(Op::wait_stream, Kind::stream, to_handle(hStream)); }
-CUresult cuStreamQuery(CUstream hStream) { return ask_about(Op::query_stream, Kind::stream, to_handle(hStream)); }
-CUresult cuEventSynchronize(CUevent hEvent) { return ask_about_event(Op::wait_event, hEvent); }
-CUresult cuEventQuery(CUevent hEvent) { return ask_about_event(Op::query_event, hEvent); }
+CUresult cuStreamSynchronize(CUstream hStream) {
+    return ask_about(Op::wait_stream, Kind::stream, to_handle(hStream));
+}
+CUresult cuStreamQuery(CUstream hStream) {
+    return ask_about(Op::query_stream, Kind::stream, to_handle(hStream));
+}
+CUresult cuEventSynchronize(CUevent hEvent) {
+    return ask_about_event(Op::wait_event, hEvent);
+}
+CUresult cuEventQuery(CUevent hEvent) {
+    return ask_about_event(Op::query_event, hEvent);
+}
 
 }  // namespace gpuferry::shim

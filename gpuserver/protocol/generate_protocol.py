@@ -30,6 +30,7 @@ OWN_OPERATIONS = (
     "copy_in",
     "copy_out",
     "copy_out_later",
+    "copy_within",
     "launch",
     "load_image",
     "unload_image",
@@ -77,7 +78,7 @@ def names(specification: Specification) -> str:
         NOTE.format(version=specification.header.version)
         + f'#include "protocol_ops.h"\n\nnamespace gpuferry {{\n\nstatic const char* const names[] = {{\n{rows}}};\n\n'
         f"static const CallClass classes[] = {{\n{class_rows}}};\n\n"
-        "const char* op_name(Op op) { return op < Op::count ? names[static_cast<int>(op)] : \"?\"; }\n"
+        'const char* op_name(Op op) { return op < Op::count ? names[static_cast<int>(op)] : "?"; }\n'
         "CallClass op_class(Op op) { return op < Op::count ? classes[static_cast<int>(op)] : CallClass::not_yet; }\n\n"
         "}  // namespace gpuferry\n"
     )

@@ -15,10 +15,12 @@ STUB_FILES = 3  # compile time: one file would take too long on a small machine
 
 
 def prototypes(specification: Specification) -> str:
-    lines = "".join(f"{c.function.prototype};\n" for c in base_calls(specification) if c.call_class is not Class.NOT_YET)
+    lines = "".join(
+        f"{c.function.prototype};\n" for c in base_calls(specification) if c.call_class is not Class.NOT_YET
+    )
     return (
         NOTE.format(version=specification.header.version)
-        + '// Every call as the shim makes it: generated, or written by hand in the file of its family.\n#pragma once\n\n'
+        + "// Every call as the shim makes it: generated, or written by hand in the file of its family.\n#pragma once\n\n"
         f'#include "cuda_api.h"\n\nnamespace gpuferry::shim {{\n\n{lines}\n}}  // namespace gpuferry::shim\n'
     )
 

@@ -49,9 +49,7 @@ def handler(call: Call) -> str:
     lines.append(f"out.result = driver.{call.symbol}({shown});")
     for field in call.fields:
         if field.name in made:
-            lines.append(
-                f"in.bind(name_{field.name}, out.result, made_{field.name}, {owner_of(call)});"
-            )
+            lines.append(f"in.bind(name_{field.name}, out.result, made_{field.name}, {owner_of(call)});")
         elif field.pointer and field.created:
             lines.append(f"out.give_handles(in, Kind::{field.kind}, {field.name}, {field.count}, {owner_of(call)});")
         elif field.pointer and field.direction in (Direction.OUT, Direction.INOUT):
@@ -81,9 +79,7 @@ def handlers(specification: Specification) -> list[str]:
 def table(specification: Specification) -> str:
     own = [f"serve_{name}" for name in OWN_OPERATIONS]
     declared = "".join(f"void {name}(Request& in, Answer& out);\n" for name in own)
-    rows = "".join(
-        f"    handlers[static_cast<int>(Op::{name})] = serve_{name};\n" for name in OWN_OPERATIONS
-    )
+    rows = "".join(f"    handlers[static_cast<int>(Op::{name})] = serve_{name};\n" for name in OWN_OPERATIONS)
     parts = range(HANDLER_FILES)
     return (
         NOTE.format(version=specification.header.version)

@@ -44,6 +44,10 @@ std::string explain(const std::string& server, const ServerHello& answer) {
                    ": install the same gpuferry release on both";
         case Refusal::unknown_lease:
             return "GPU server " + server + " does not know this lease: it has expired or belongs to another server";
+        case Refusal::no_room:
+            return "GPU server " + server + " has not as much GPU memory left as asked for: ask for less, or wait";
+        case Refusal::no_worker:
+            return "GPU server " + server + " could not start a worker: its log says why";
         case Refusal::unknown_session:
             return "GPU server " + server + " does not know this session any more";
         default:
@@ -54,14 +58,10 @@ std::string explain(const std::string& server, const ServerHello& answer) {
 
 }  // namespace
 
-SessionId introduce(Connection& connection, const std::string& server, const LeaseId& lease,
-                    std::span<const uint8_t> secret, ConnectionPurpose purpose, const SessionId& session) {
-    ClientHello hello;
+SessionId introduce(Connection& connection, const std::string& server, std::span<const uint8_t> secret,
+                    ClientHello& hello) {
     hello.version = protocol_version;
-    hello.purpose = purpose;
     hello.specification = specification_digest;
-    hello.lease = lease;
-    hello.session = session;
     hello.nonce = fresh_nonce();
     hello.process = static_cast<uint32_t>(getpid());
     std::strncpy(hello.program.data(), program_invocation_short_name, hello.program.size() - 1);
@@ -69,7 +69,8 @@ SessionId introduce(Connection& connection, const std::string& server, const Lea
 
     ServerHello answer;
     if (!connection.receive(&answer, sizeof answer)) {
-        throw HandshakeError("GPU server " + server + " closed the connection without a word: is it a gpuferry server?");
+        throw HandshakeError("GPU server " + server +
+                             " closed the connection without a word: is it a gpuferry server?");
     }
     if (answer.magic != hello.magic) throw HandshakeError(server + " is not a gpuferry GPU server");
     if (answer.refusal != Refusal::none) throw HandshakeError(explain(server, answer));

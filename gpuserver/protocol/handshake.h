@@ -21,7 +21,7 @@ using LeaseId = std::array<uint8_t, 16>;
 using SessionId = std::array<uint8_t, 16>;
 using Nonce = std::array<uint8_t, 32>;
 
-enum class ConnectionPurpose : uint32_t { session = 0, attach = 1 };
+enum class ConnectionPurpose : uint32_t { session = 0, attach = 1, inventory = 2 };
 
 // Why a server refuses; the numbers are part of the protocol.
 enum class Refusal : uint32_t {
@@ -31,6 +31,7 @@ enum class Refusal : uint32_t {
     bad_proof = 3,      // the client does not know the lease's secret
     no_worker = 4,      // the worker could not be started
     unknown_session = 5,
+    no_room = 6,  // a static server has not as much GPU memory left as the client asks for
 };
 
 struct ClientHello {
@@ -44,8 +45,11 @@ struct ClientHello {
     uint32_t features = 0;
     uint32_t process = 0;
     std::array<char, 40> program{};  // for the server's lists; not trusted
+    uint32_t wanted_devices = 0;     // what a server without an appliance gives: GPUs, and MiB of each; 0 for any, all
+    uint32_t reserved = 0;
+    uint64_t wanted_memory_mib = 0;
 };
-static_assert(sizeof(ClientHello) == 136);
+static_assert(sizeof(ClientHello) == 152);
 
 struct ServerHello {
     std::array<char, 8> magic = {'g', 'p', 'u', 'f', 'e', 'r', 'r', 'y'};
@@ -66,7 +70,8 @@ struct HandshakeError : std::runtime_error {
 };
 
 // Runs the client's half. Raises HandshakeError, TransportError. Returns the session's id.
-SessionId introduce(Connection& connection, const std::string& server, const LeaseId& lease,
-                    std::span<const uint8_t> secret, ConnectionPurpose purpose, const SessionId& session);
+// `hello` says purpose, lease, session and wishes; the rest is filled in.
+SessionId introduce(Connection& connection, const std::string& server, std::span<const uint8_t> secret,
+                    ClientHello& hello);
 
 }  // namespace gpuferry

@@ -125,7 +125,9 @@ def _field(parameter: Parameter, declaration: Declaration) -> Field:
     element = target.removeprefix("const ").strip()
     if shape is None:
         if element == "void" or element.endswith("*") or element == "char":
-            raise DeclarationError(f"{declaration.symbol}: what {parameter.name} ({parameter.type}) points to is not said")
+            raise DeclarationError(
+                f"{declaration.symbol}: what {parameter.name} ({parameter.type}) points to is not said"
+            )
         shape = Shape(Direction.IN if constant else Direction.OUT)
     element = shape.element or element
     return Field(parameter.name, element, shape.direction, True, shape.count, HANDLE_KINDS.get(element, ""))

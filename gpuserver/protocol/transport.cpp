@@ -16,7 +16,9 @@
 namespace gpuferry {
 namespace {
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() {
+    return std::strerror(errno);
+}
 
 // Waits for a connection that is being made. Leaves errno saying why where it fails.
 bool finish_connecting(int descriptor, int timeout_ms) {
@@ -34,7 +36,8 @@ bool finish_connecting(int descriptor, int timeout_ms) {
 int connect_socket(int family, const sockaddr* address, socklen_t size, int timeout_ms) {
     const int descriptor = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (descriptor < 0) return -1;
-    if ((connect(descriptor, address, size) == 0 || errno == EINPROGRESS) && finish_connecting(descriptor, timeout_ms)) {
+    if ((connect(descriptor, address, size) == 0 || errno == EINPROGRESS) &&
+        finish_connecting(descriptor, timeout_ms)) {
         fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK);
         const int on = 1;  // fails on a UNIX socket, which has no Nagle algorithm to turn off
         setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -79,7 +82,9 @@ int connect_tcp(const std::string& address, int timeout_ms) {
 
 }  // namespace
 
-Connection::~Connection() { close(descriptor_); }
+Connection::~Connection() {
+    close(descriptor_);
+}
 
 void Connection::send(const void* data, size_t size) {
     iovec part{const_cast<void*>(data), size};

@@ -2,10 +2,10 @@
 // Other fabrics (RDMA through rsockets, TLS) become siblings behind the same few calls.
 #pragma once
 
+#include <sys/uio.h>
 #include <cstddef>
 #include <stdexcept>
 #include <string>
-#include <sys/uio.h>
 
 namespace gpuferry {
 
@@ -36,7 +36,8 @@ class Connection {
     int descriptor_;
 };
 
-// `host:port`, `[v6 address]:port` or `unix:/path`; waits at most `timeout_ms` for the connection. Raises TransportError.
+// `host:port`, `[v6 address]:port` or `unix:/path`; waits at most `timeout_ms` for the connection. Raises
+// TransportError.
 int connect_to(const std::string& address, int timeout_ms);
 
 }  // namespace gpuferry

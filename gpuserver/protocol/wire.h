@@ -59,7 +59,9 @@ enum class Delivery : int32_t {
     pages = 3,   // u64 address, u64 size, bytes: host memory that both sides map
 };
 
-constexpr size_t padded(size_t bytes) { return (bytes + 7) & ~size_t{7}; }
+constexpr size_t padded(size_t bytes) {
+    return (bytes + 7) & ~size_t{7};
+}
 
 // A growing byte buffer whose first bytes lie inside it: building a small frame allocates nothing.
 class Bytes {

@@ -10,7 +10,9 @@ namespace gpuferry::worker {
 Driver driver;
 
 // Called through pointers of every signature: with C's calling convention the callee ignores the arguments.
-CUresult driver_lacks_it() { return CUDA_ERROR_NOT_SUPPORTED; }
+CUresult driver_lacks_it() {
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
 
 void load_driver(const std::string& path) {
     void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);

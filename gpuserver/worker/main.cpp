@@ -39,10 +39,30 @@ Arguments parse(int count, char** words) {
     return arguments;
 }
 
+// For the daemon: the specification that this worker was generated from, and the MiB of each GPU.
+int describe(const std::string& path) {
+    using gpuferry::worker::driver;
+    gpuferry::worker::load_driver(path);
+    if (const CUresult failure = driver.cuInit(0)) {
+        throw std::runtime_error("cuInit failed with CUDA error " + std::to_string(failure));
+    }
+    int devices = 0;
+    driver.cuDeviceGetCount(&devices);
+    std::printf("%016llx", static_cast<unsigned long long>(gpuferry::specification_digest));
+    for (int i = 0; i < devices; ++i) {
+        size_t bytes = 0;
+        driver.cuDeviceTotalMem_v2(&bytes, i);
+        std::printf(" %zu", bytes >> 20);
+    }
+    std::printf("\n");
+    return 0;
+}
+
 }  // namespace
 
 int main(int count, char** words) {
     try {
+        if (count == 3 && std::strcmp(words[1], "--describe") == 0) return describe(words[2]);
         const Arguments arguments = parse(count, words);
         prctl(PR_SET_PDEATHSIG, SIGKILL);  // without the daemon nobody accounts for this session's memory
         gpuferry::worker::load_driver(arguments.driver);

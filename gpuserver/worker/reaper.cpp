@@ -19,7 +19,9 @@ void Reaper::give_back(CUcontext context, uint64_t address, const Mapping& mappi
     add({context, address, mapping, {}});
 }
 
-void Reaper::fence(CUcontext context, std::function<void()> then) { add({context, 0, {}, std::move(then)}); }
+void Reaper::fence(CUcontext context, std::function<void()> then) {
+    add({context, 0, {}, std::move(then)});
+}
 
 void Reaper::drain() {
     std::unique_lock held(lock_);

@@ -29,7 +29,9 @@ Handle Request::owner(Kind kind) {
     return object ? object->owner : 0;
 }
 
-void Request::forget(Kind kind) { session.objects.forget(last(kind)); }
+void Request::forget(Kind kind) {
+    session.objects.forget(last(kind));
+}
 
 const char* Request::text() {
     if (!present()) return nullptr;
@@ -47,7 +49,8 @@ Handle Request::name(Kind kind) {
 
 void Request::bind(Handle name, CUresult result, void* real, Handle owner) {
     // A handle of a failed creation is kept, so that its later uses say what went wrong.
-    if (!session.objects.bind(name, result ? nullptr : real, result, owner)) session.end("the client chose a handle twice");
+    if (!session.objects.bind(name, result ? nullptr : real, result, owner))
+        session.end("the client chose a handle twice");
 }
 
 void Answer::put_handle(Request& in, Kind kind, void* real, Handle owner) {

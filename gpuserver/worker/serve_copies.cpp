@@ -54,7 +54,8 @@ void serve_copy_out(Request& in, Answer& out) {
     };
     const CUresult now = driver.cuEventQuery(staged->block->event);
     if (now != CUDA_ERROR_NOT_READY) return answer(now);
-    session.waiters.run(session.current(), [staged, answer] { answer(driver.cuEventSynchronize(staged->block->event)); });
+    session.waiters.run(session.current(),
+                        [staged, answer] { answer(driver.cuEventSynchronize(staged->block->event)); });
 }
 
 // The bytes travel with the first reply after the copy is complete.
@@ -68,6 +69,15 @@ void serve_copy_out_later(Request& in, Answer& out) {
     PendingCopy copy{number, offset, {}};
     out.result = copy_to_staging(in.session, source, size, stream, copy.staged);
     if (!out.result) in.session.deliver_later(std::move(copy));
+}
+
+void serve_copy_within(Request& in, Answer& out) {
+    const auto destination = in.value<uint64_t>();
+    const auto source = in.value<uint64_t>();
+    const auto size = in.value<uint64_t>();
+    const auto stream = in.handle<CUstream>(Kind::stream);
+    if (!in.good()) return out.refuse(in);
+    out.result = driver.cuMemcpyDtoDAsync_v2(destination, source, size, stream);
 }
 
 }  // namespace gpuferry::worker

@@ -26,7 +26,8 @@ void serve_launch(Request& in, Answer& out) {
         if (!localise(in, attributes[i])) return out.refuse(in);
     }
 
-    void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, parameters, CU_LAUNCH_PARAM_BUFFER_SIZE, &size, CU_LAUNCH_PARAM_END};
+    void* extra[] = {CU_LAUNCH_PARAM_BUFFER_POINTER, parameters, CU_LAUNCH_PARAM_BUFFER_SIZE, &size,
+                     CU_LAUNCH_PARAM_END};
     if (frame.attributes == 0) {
         out.result = driver.cuLaunchKernel(function, frame.grid[0], frame.grid[1], frame.grid[2], frame.block[0],
                                            frame.block[1], frame.block[2], frame.shared_bytes, stream, nullptr, extra);

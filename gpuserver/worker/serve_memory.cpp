@@ -84,7 +84,8 @@ void serve_fence_memory(Request& in, Answer& out) {
     if (!(in.header.flags & request_awaited)) return;
     out.later = true;
     const uint64_t number = in.header.number;
-    session.reaper.fence(session.devices[device].primary, [&session, number] { session.reply(number, CUDA_SUCCESS, {}); });
+    session.reaper.fence(session.devices[device].primary,
+                         [&session, number] { session.reply(number, CUDA_SUCCESS, {}); });
 }
 
 }  // namespace gpuferry::worker

@@ -52,8 +52,8 @@ CUresult describe(const Describer& about, void* function, Encoder& answer) {
 }
 
 template <class Function, class Count, class Enumerate, class Name>
-void put_functions(Session& session, const Describer& about, Handle owner, Answer& out, Count count, Enumerate enumerate,
-                   Name name) {
+void put_functions(Session& session, const Describer& about, Handle owner, Answer& out, Count count,
+                   Enumerate enumerate, Name name) {
     Encoder answer(out.payload);
     unsigned number = 0;
     if (count(&number)) number = 0;
@@ -126,7 +126,8 @@ struct JitOptions {
 
 void load_module(Request& in, Answer& out, Handle name, JitOptions& options, const void* image) {
     CUmodule module = nullptr;
-    out.result = driver.cuModuleLoadDataEx(&module, image, options.count(), options.names.data(), options.values.data());
+    out.result =
+        driver.cuModuleLoadDataEx(&module, image, options.count(), options.names.data(), options.values.data());
     Encoder answer(out.payload);
     options.put_results(answer);
     if (out.result) return;

@@ -12,8 +12,8 @@ namespace {
 constexpr uint64_t gibibyte = 1ull << 30;
 // Where the window may lie: far from where Linux puts programs, libraries, heaps and stacks, so that the client can
 // reserve the same addresses. The first that the driver grants is taken.
-constexpr uint64_t window_hints[] = {0x2000'0000'0000, 0x1000'0000'0000, 0x3000'0000'0000, 0x4000'0000'0000,
-                                     0x0800'0000'0000, 0x6000'0000'0000};
+constexpr uint64_t window_hints[] = {0x2000'0000'0000, 0x1000'0000'0000, 0x3000'0000'0000,
+                                     0x4000'0000'0000, 0x0800'0000'0000, 0x6000'0000'0000};
 
 CUmemAllocationProp allocation_on(CUdevice device) {
     CUmemAllocationProp prop{};
@@ -26,8 +26,7 @@ CUmemAllocationProp allocation_on(CUdevice device) {
 CUresult reserve_window(Session& session, uint64_t device_bytes) {
     const CUmemAllocationProp prop = allocation_on(session.devices.front().device);
     size_t granularity = 0;
-    CUresult result =
-        driver.cuMemGetAllocationGranularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
+    CUresult result = driver.cuMemGetAllocationGranularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
     if (result) return result;
     session.granularity = std::max<uint64_t>(granularity, 2u << 20);
     // Large enough that an address is used again only long after it was freed.

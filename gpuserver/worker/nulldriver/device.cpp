@@ -75,7 +75,9 @@ CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice) {
     for (int i = 0; i < 16; ++i) uuid->bytes[i] = static_cast<char>(i + 1);
     return CUDA_SUCCESS;
 }
-CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) { return cuDeviceGetUuid_v2(uuid, device); }
+CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
+    return cuDeviceGetUuid_v2(uuid, device);
+}
 CUresult cuDeviceTotalMem_v2(size_t* bytes, CUdevice) {
     *bytes = device_bytes;
     return CUDA_SUCCESS;
@@ -123,7 +125,9 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
     *context = only;
     return CUDA_SUCCESS;
 }
-CUresult cuGetErrorName(CUresult, const char** text) { return *text = nullptr, CUDA_ERROR_INVALID_VALUE; }
+CUresult cuGetErrorName(CUresult, const char** text) {
+    return *text = nullptr, CUDA_ERROR_INVALID_VALUE;
+}
 
 CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
     const std::lock_guard held(memory_lock);
@@ -146,7 +150,8 @@ CUresult cuMemAddressFree(CUdeviceptr address, size_t size) {
     munmap(reinterpret_cast<void*>(address), size);
     return CUDA_SUCCESS;
 }
-CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CUmemAllocationProp*, unsigned long long) {
+CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CUmemAllocationProp*,
+                     unsigned long long) {
     const std::lock_guard held(memory_lock);
     if (allocated + size > device_bytes) return CUDA_ERROR_OUT_OF_MEMORY;
     allocated += size;
@@ -165,7 +170,8 @@ CUresult cuMemMap(CUdeviceptr address, size_t size, size_t, CUmemGenericAllocati
     return CUDA_SUCCESS;
 }
 CUresult cuMemUnmap(CUdeviceptr address, size_t size) {
-    mmap(reinterpret_cast<void*>(address), size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    mmap(reinterpret_cast<void*>(address), size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
+         0);
     return CUDA_SUCCESS;
 }
 CUresult cuMemHostAlloc(void** memory, size_t size, unsigned) {
@@ -182,13 +188,29 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t size, CUs
 CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, size_t size, CUstream) {
     return copy(reinterpret_cast<CUdeviceptr>(to), from, size);
 }
-CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) { return copy(to, from, size); }
-CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) { return copy(to, from, size); }
-CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream) { return fill(to, value, count); }
-CUresult cuMemsetD16Async(CUdeviceptr to, unsigned short value, size_t count, CUstream) { return fill(to, value, count); }
-CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t count, CUstream) { return fill(to, value, count); }
-CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count) { return fill(to, value, count); }
-CUresult cuMemsetD16_v2(CUdeviceptr to, unsigned short value, size_t count) { return fill(to, value, count); }
-CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned value, size_t count) { return fill(to, value, count); }
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) {
+    return copy(to, from, size);
+}
+CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream) {
+    return copy(to, from, size);
+}
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t count, CUstream) {
+    return fill(to, value, count);
+}
+CUresult cuMemsetD16Async(CUdeviceptr to, unsigned short value, size_t count, CUstream) {
+    return fill(to, value, count);
+}
+CUresult cuMemsetD32Async(CUdeviceptr to, unsigned value, size_t count, CUstream) {
+    return fill(to, value, count);
+}
+CUresult cuMemsetD8_v2(CUdeviceptr to, unsigned char value, size_t count) {
+    return fill(to, value, count);
+}
+CUresult cuMemsetD16_v2(CUdeviceptr to, unsigned short value, size_t count) {
+    return fill(to, value, count);
+}
+CUresult cuMemsetD32_v2(CUdeviceptr to, unsigned value, size_t count) {
+    return fill(to, value, count);
+}
 }
 #pragma GCC visibility pop

@@ -41,7 +41,8 @@ std::pair<size_t, size_t> parameter_shape(std::string_view text) {
     size_t element = 8;
     for (const char* kind : {".u", ".s", ".b", ".f"}) {
         for (size_t at = text.find(kind); at != std::string_view::npos; at = text.find(kind, at + 1)) {
-            if (at + 2 < text.size() && text[at + 2] >= '0' && text[at + 2] <= '9') element = type_bytes(text.substr(at + 2));
+            if (at + 2 < text.size() && text[at + 2] >= '0' && text[at + 2] <= '9')
+                element = type_bytes(text.substr(at + 2));
         }
     }
     return {std::max(align, element), element * count};
@@ -57,7 +58,8 @@ void read_ptx(std::string_view text, Image& image) {
         kernel.name = text.substr(name, end - name);
         size_t offset = 0;
         const std::string_view head = text.substr(end, body - end);
-        for (size_t param = head.find(".param"); param != std::string_view::npos; param = head.find(".param", param + 1)) {
+        for (size_t param = head.find(".param"); param != std::string_view::npos;
+             param = head.find(".param", param + 1)) {
             const auto [align, size] = parameter_shape(head.substr(param, head.find_first_of(",)", param) - param));
             offset = (offset + align - 1) / align * align;
             kernel.parameters.emplace_back(offset, size);
@@ -96,7 +98,9 @@ Image* read_image(const void* data) {
     return image;
 }
 
-Image* image_of(const void* handle) { return static_cast<Image*>(const_cast<void*>(handle)); }
+Image* image_of(const void* handle) {
+    return static_cast<Image*>(const_cast<void*>(handle));
+}
 
 CUresult parameter(const void* function, size_t index, size_t* offset, size_t* size) {
     const auto& parameters = static_cast<const Kernel*>(function)->parameters;
@@ -120,9 +124,9 @@ CUresult find(void** function, const void* handle, const char* name) {
 }
 
 CUresult attribute(int* value, CUfunction_attribute which) {
-    *value = which == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK         ? 1024
+    *value = which == CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK           ? 1024
              : which == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES ? 49152
-                                                                      : 0;
+                                                                        : 0;
     return CUDA_SUCCESS;
 }
 
@@ -135,8 +139,8 @@ CUresult cuModuleLoadDataEx(CUmodule* module, const void* data, unsigned, CUjit_
     *module = reinterpret_cast<CUmodule>(read_image(data));
     return CUDA_SUCCESS;
 }
-CUresult cuLibraryLoadData(CUlibrary* library, const void* data, CUjit_option*, void**, unsigned, CUlibraryOption*, void**,
-                           unsigned) {
+CUresult cuLibraryLoadData(CUlibrary* library, const void* data, CUjit_option*, void**, unsigned, CUlibraryOption*,
+                           void**, unsigned) {
     *library = reinterpret_cast<CUlibrary>(read_image(data));
     return CUDA_SUCCESS;
 }
@@ -167,8 +171,12 @@ CUresult cuFuncGetParamInfo(CUfunction function, size_t index, size_t* offset, s
 CUresult cuKernelGetParamInfo(CUkernel kernel, size_t index, size_t* offset, size_t* size) {
     return parameter(kernel, index, offset, size);
 }
-CUresult cuFuncGetAttribute(int* value, CUfunction_attribute which, CUfunction) { return attribute(value, which); }
-CUresult cuKernelGetAttribute(int* value, CUfunction_attribute which, CUkernel, CUdevice) { return attribute(value, which); }
+CUresult cuFuncGetAttribute(int* value, CUfunction_attribute which, CUfunction) {
+    return attribute(value, which);
+}
+CUresult cuKernelGetAttribute(int* value, CUfunction_attribute which, CUkernel, CUdevice) {
+    return attribute(value, which);
+}
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
     return find(reinterpret_cast<void**>(function), module, name);
 }
