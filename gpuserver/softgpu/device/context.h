@@ -87,7 +87,6 @@ class Context final : public Object, public std::enable_shared_from_this<Context
     [[nodiscard]] std::shared_ptr<Stream> thread_stream();
     [[nodiscard]] std::vector<std::shared_ptr<Stream>> streams() const;
     void enlist(const std::shared_ptr<Stream>& stream);
-    void strike(const Stream& stream);
     // Waits for everything issued so far; device printf output reaches stdout. Throws the sticky error.
     void synchronize();
     // The same without the throw.

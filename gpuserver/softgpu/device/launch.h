@@ -14,6 +14,7 @@ struct LaunchOptions {
     Dim3 cluster{1, 1, 1};
     int priority = 0;
     bool programmatic_serialization = false;
+    CUfunction handle = nullptr;  // as the program gave it (a CUkernel, say); for cuGraphKernelNodeGetParams
 };
 
 // Checks the launch against the device's and the kernel's limits with CUDA's codes, then queues it (or adds a node
@@ -25,6 +26,9 @@ CUresult submit_launch(Context& context, const std::shared_ptr<Stream>& stream,
 
 // Gathers `kernel_parameters` or `extra` (CU_LAUNCH_PARAM_*) into one buffer. Throws INVALID_VALUE.
 std::vector<std::byte> gather_parameters(const KernelInfo& kernel, void** kernel_parameters, void** extra);
+
+// Bytes of dynamic shared memory that a launch of the function may ask for.
+int max_dynamic_shared(const Device& device, const Function& function);
 
 // Throws with CUDA's code when the launch exceeds a limit of the device or the kernel.
 void check_launch(const Device& device, const Function& function, Dim3 grid, Dim3 block, uint32_t shared_bytes,

@@ -50,8 +50,8 @@ struct Allocation {
     uint64_t buffer_id = 0;      // CU_POINTER_ATTRIBUTE_BUFFER_ID
     bool internal = false;       // an array or a module's variable: cuMemFree refuses it
     uint64_t mapped_length = 0;  // bytes to unmap (host_allocated, imported)
-    uint64_t access_scope = 0;   // of a mapping, pool, import: bit per device that may access it; see may_access
     std::shared_ptr<MemoryPool> pool;
+    std::shared_ptr<void> keeper;           // of a graph's memory while it is allocated: the graph's claim on it
     std::shared_ptr<MemoryHandle> backing;  // of a mapping
     uint64_t backing_offset = 0;
     std::atomic<uint64_t> readable_by{0}, writable_by{0};  // mapping and pool: a bit per device
@@ -96,6 +96,9 @@ class MemoryMap {
 };
 
 MemoryMap& memory_map();
+
+// A number for CU_POINTER_ATTRIBUTE_BUFFER_ID, unique in the process.
+uint64_t new_buffer_id();
 
 // Hands out ranges of [0, size): best fit, lowest address first among equals. Not thread-safe.
 class RangeAllocator {

@@ -63,7 +63,6 @@ class Stream final : public Object, public std::enable_shared_from_this<Stream> 
     // Waits for everything issued so far.
     void drain();
     [[nodiscard]] bool idle() const;
-    [[nodiscard]] uint64_t issued() const;
 
     // --- capture (device/capture.h); guarded by the capture's own lock
     [[nodiscard]] std::shared_ptr<Capture> capture() const;
@@ -83,9 +82,9 @@ class Stream final : public Object, public std::enable_shared_from_this<Stream> 
     struct Queued {
         Operation operation;
         std::vector<Dependency> after;
-        uint64_t ticket;
+        uint64_t ticket = 0;
     };
-    uint64_t issue(Operation operation, bool may_run_here, bool* ran);
+    uint64_t issue(Operation operation, bool may_run_here);
     std::vector<Dependency> dependencies();
     void perform(Operation& operation) noexcept;
     void work();
@@ -111,7 +110,14 @@ std::shared_ptr<Stream> require_stream(CUstream handle);
 // The same, but a failed context is fine.
 std::shared_ptr<Stream> require_stream_even_failed(CUstream handle);
 
-// Whether the calling thread is running a host function of a program.
+// While one lives, the calling thread is running a host function of a program.
+class HostFunctionScope {
+  public:
+    HostFunctionScope() noexcept;
+    ~HostFunctionScope();
+    HostFunctionScope(const HostFunctionScope&) = delete;
+    HostFunctionScope& operator=(const HostFunctionScope&) = delete;
+};
 bool inside_host_function() noexcept;
 
 // Stops kernels in flight and waits a moment for the streams' threads: at exit of the process.

@@ -18,7 +18,9 @@ class TracedCall {
 
     template <class T>
     void add(const char* name, const T& value) {
-        if constexpr (std::is_pointer_v<T>) {
+        if constexpr (std::is_same_v<T, const char*>) {
+            add_text(name, value ? value : "NULL");
+        } else if constexpr (std::is_pointer_v<T>) {
             add_number(name, "0x%llx", reinterpret_cast<unsigned long long>(value));
         } else if constexpr (std::is_floating_point_v<T>) {
             add_real(name, static_cast<double>(value));

@@ -30,8 +30,9 @@ extern "C" nvmlReturn_t nvmlDeviceGetTopologyNearestGpus(nvmlDevice_t device, nv
     return with_device(device, [&](auto& found) {
         if (!count) return NVML_ERROR_INVALID_ARGUMENT;
         unsigned others = level == NVML_TOPOLOGY_SYSTEM ? device_count() - 1 : 0;
-        unsigned room = deviceArray ? *count : 0;
+        unsigned room = *count;
         *count = others;
+        if (!deviceArray) return NVML_SUCCESS;  // only the number was asked for
         if (room < others) return NVML_ERROR_INSUFFICIENT_SIZE;
         for (unsigned i = 0, next = 0; next < others; ++i) {
             if (&device_at(i) != &found) deviceArray[next++] = handle_of_index(i);
