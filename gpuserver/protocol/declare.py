@@ -98,6 +98,7 @@ class Declaration:
     family: str
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     destroys: str = ""
+    same_as: str = ""  # the newer symbol that does the same under the same prototype
 
 
 class DeclarationError(ValueError):
@@ -136,6 +137,11 @@ class Family:
     def ask(self, symbols: str, *, destroys: str = "", **shapes: Shape) -> None:
         """Posted and awaited: one blocking round trip."""
         self._add(symbols, Class.SYNC, shapes, destroys)
+
+    def same(self, **newer: str) -> None:
+        """Older symbols that newer ones have replaced without a change of prototype."""
+        for symbol, target in newer.items():
+            self.declarations[symbol] = Declaration(symbol, Class.LOCAL, self.name, same_as=target)
 
     def by_hand(self, symbols: str) -> None:
         """Written by hand on both sides, in one small file per family."""

@@ -101,7 +101,7 @@ def export(call: Call) -> str:
     unused = "".join(f"(void){p}; " for p in arguments(call.function).split(", ") if p)
     if call.call_class is Class.NOT_YET:
         return f"{call.function.prototype} {{\n    {unused}return not_supported(Op::{base});\n}}\n"
-    scope = "    const PerThreadStreamScope scope;\n" if call.base else ""
+    scope = "    const PerThreadStreamScope scope;\n" if call.per_thread else ""
     early = "true" if call.symbol in BEFORE_INIT else "false"
     return (
         f"{call.function.prototype} {{\n    if (const CUresult refusal = enter(Op::{base}, {early})) return refusal;\n{scope}"

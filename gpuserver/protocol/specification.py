@@ -53,7 +53,8 @@ class Call:
 
     function: Function
     declaration: Declaration
-    base: str  # the symbol that a _ptds/_ptsz symbol is a variant of, else empty
+    base: str  # the symbol that does the work of a _ptds/_ptsz variant or of an older name, else empty
+    per_thread: bool
     fields: tuple[Field, ...]
 
     @property
@@ -140,9 +141,9 @@ def _wire_order(field: Field) -> int:
     return 1 if field.direction is Direction.INOUT and field.count == "1" else 2
 
 
-def _call(function: Function, declaration: Declaration, base: str) -> Call:
+def _call(function: Function, declaration: Declaration, base: str, per_thread: bool) -> Call:
     if base or declaration.call_class not in PLAIN_CLASSES:
-        return Call(function, declaration, base, ())
+        return Call(function, declaration, base, per_thread, ())
     known = {p.name for p in named(function)}
     if unknown := (set(declaration.shapes) | ({declaration.destroys} - {""})) - known:
         raise DeclarationError(f"{function.symbol} has no parameter {', '.join(sorted(unknown))}")
@@ -153,7 +154,7 @@ def _call(function: Function, declaration: Declaration, base: str) -> Call:
         answers = [f for f in fields if f.direction in (Direction.OUT, Direction.INOUT) and not f.created]
         if answers or (declaration.call_class is Class.ASYNC and any(f.created for f in fields)):
             raise DeclarationError(f"{function.symbol} is not awaited, but something comes out of it")
-    return Call(function, declaration, base, tuple(fields))
+    return Call(function, declaration, base, per_thread, tuple(fields))
 
 
 @functools.cache
@@ -172,6 +173,11 @@ def read_specification() -> Specification:
     for symbol, function in sorted(header.functions.items()):
         match = PER_THREAD.fullmatch(symbol)
         base = match[1] if match and match[1] in header.functions else ""
-        declaration = declared.get(base or symbol) or Declaration(symbol, Class.NOT_YET, "")
-        calls[symbol] = _call(function, declaration, base)
+        per_thread = bool(base)
+        declaration = declared.get(base or symbol) or Declaration(base or symbol, Class.NOT_YET, "")
+        if newer := declaration.same_as:
+            if header.functions[newer].signature != header.functions[declaration.symbol].signature:
+                raise DeclarationError(f"{newer} has another prototype than {declaration.symbol}")
+            base, declaration = newer, declared[newer]
+        calls[symbol] = _call(function, declaration, base, per_thread)
     return Specification(header, calls)
