@@ -221,6 +221,18 @@ CUresult cuCtxCreate_v2(CUcontext* pctx, unsigned flags, CUdevice dev) {
     return CUDA_SUCCESS;
 }
 
+CUresult cuCtxCreate_v3(CUcontext* pctx, CUexecAffinityParam* paramsArray, int numParams, unsigned flags, CUdevice dev) {
+    if (paramsArray && numParams) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;  // needs MPS on the server
+    return shim::cuCtxCreate_v2(pctx, flags, dev);
+}
+
+CUresult cuCtxCreate_v4(CUcontext* pctx, CUctxCreateParams* ctxCreateParams, unsigned flags, CUdevice dev) {
+    if (ctxCreateParams && (ctxCreateParams->numExecAffinityParams || ctxCreateParams->cigParams)) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    return shim::cuCtxCreate_v2(pctx, flags, dev);
+}
+
 CUresult cuCtxDestroy_v2(CUcontext ctx) {
     Context* context = nullptr;
     if (const CUresult failure = check(ctx, context)) return failure;

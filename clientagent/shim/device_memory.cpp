@@ -137,9 +137,8 @@ CUresult DeviceMemory::wait_for_resting(CUdevice device, std::unique_lock<std::m
     return CUDA_SUCCESS;
 }
 
-CUresult DeviceMemory::allocate(Context* context, uint64_t size, CUdeviceptr& address) {
+CUresult DeviceMemory::allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device) {
     std::unique_lock held(lock_);
-    const CUdevice device = context->device;
     Pool& pool = pools_[static_cast<size_t>(device)];
     Stretch stretch{size, device, context, Stretch::Origin::allocated, ++last_id_};
     uint64_t place = 0;
@@ -205,9 +204,68 @@ CUresult DeviceMemory::free(CUdeviceptr address) {
     }
 }
 
-void DeviceMemory::add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin) {
+CUdeviceptr DeviceMemory::reserve(uint64_t size, uint64_t alignment, CUdeviceptr wanted) {
     const std::lock_guard held(lock_);
-    stretches_[address] = {size, context ? context->device : 0, context, origin, ++last_id_};
+    uint64_t address = 0;
+    if (wanted && wanted % alignment == 0) {  // a wish: granted where it is free
+        auto at = room_.upper_bound(wanted);
+        if (at != room_.begin() && size <= std::prev(at)->second &&
+            wanted - std::prev(at)->first <= std::prev(at)->second - size) {
+            const auto [start, length] = *--at;
+            room_.erase(at);
+            if (wanted > start) room_[start] = wanted - start;
+            if (wanted + size < start + length) room_[wanted + size] = start + length - (wanted + size);
+            address = wanted;
+        }
+    }
+    if (!address) {
+        const uint64_t extra = alignment > granularity_ ? alignment : 0;
+        const uint64_t found = find_room(size + extra);
+        if (!found) return 0;
+        address = round_up(found, alignment);
+        if (address > found) give_room_back(found, address - found);
+        if (found + extra > address) give_room_back(address + size, found + extra - address);
+    }
+    reservations_[address] = size;
+    return address;
+}
+
+bool DeviceMemory::unreserve(CUdeviceptr address, uint64_t size) {
+    const std::lock_guard held(lock_);
+    const auto found = reservations_.find(address);
+    if (found == reservations_.end() || found->second != size) return false;
+    const auto inside = stretches_.lower_bound(address);
+    if (inside != stretches_.end() && inside->first < address + size) return false;
+    reservations_.erase(found);
+    give_room_back(address, size);
+    return true;
+}
+
+bool DeviceMemory::reserved(CUdeviceptr address, uint64_t size) {
+    const std::lock_guard held(lock_);
+    auto at = reservations_.upper_bound(address);
+    if (at == reservations_.begin()) return false;
+    --at;
+    return size <= at->second && address - at->first <= at->second - size;
+}
+
+bool DeviceMemory::charge(CUdevice device, uint64_t bytes) {
+    const std::lock_guard held(lock_);
+    Pool& pool = pools_[static_cast<size_t>(device)];
+    if (bytes > pool.limit - pool.mapped) return false;
+    pool.mapped += bytes;
+    return true;
+}
+
+void DeviceMemory::discharge(CUdevice device, uint64_t bytes) {
+    const std::lock_guard held(lock_);
+    pools_[static_cast<size_t>(device)].mapped -= bytes;
+}
+
+void DeviceMemory::add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,
+                               CUdevice device) {
+    const std::lock_guard held(lock_);
+    stretches_[address] = {size, device, context, origin, ++last_id_};
 }
 
 void DeviceMemory::remove_foreign(CUdeviceptr address) {
@@ -227,9 +285,20 @@ bool DeviceMemory::find(CUdeviceptr address, CUdeviceptr& base, Stretch& stretch
 }
 
 bool DeviceMemory::holds(CUdeviceptr address, uint64_t size) {
-    CUdeviceptr base = 0;
-    Stretch stretch;
-    return find(address, base, stretch) && size <= stretch.size - (address - base);
+    const std::lock_guard held(lock_);
+    auto at = stretches_.upper_bound(address);
+    if (at == stretches_.begin()) return false;
+    --at;
+    if (address - at->first >= at->second.size) return false;
+    uint64_t left = size, here = at->second.size - (address - at->first);
+    // What the program mapped itself may go on in the next mapping.
+    while (left > here && at->second.origin == Stretch::Origin::mapped) {
+        const uint64_t end = at->first + at->second.size;
+        if (++at == stretches_.end() || at->first != end) return false;
+        left -= here;
+        here = at->second.size;
+    }
+    return left <= here;
 }
 
 void DeviceMemory::info(CUdevice device, uint64_t& free, uint64_t& total) {
@@ -270,7 +339,22 @@ CUresult cuMemAlloc_v2(CUdeviceptr* dptr, size_t bytesize) {
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult sticky = context->sticky) return sticky;
     if (!dptr || !bytesize) return CUDA_ERROR_INVALID_VALUE;
-    return device_memory().allocate(context, bytesize, *dptr);
+    return device_memory().allocate(context, bytesize, *dptr, context->device);
+}
+
+CUresult cuMemAllocPitch_v2(CUdeviceptr* dptr, size_t* pPitch, size_t WidthInBytes, size_t Height,
+                            unsigned ElementSizeBytes) {
+    const Context* context = current_context();
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!dptr || !pPitch || !WidthInBytes || !Height) return CUDA_ERROR_INVALID_VALUE;
+    if (ElementSizeBytes != 4 && ElementSizeBytes != 8 && ElementSizeBytes != 16) return CUDA_ERROR_INVALID_VALUE;
+    const int alignment = client().device(context->device)->attribute(CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT);
+    const uint64_t pitch = round_up(WidthInBytes, std::max<uint64_t>(512, static_cast<uint64_t>(alignment)));
+    uint64_t bytes = 0;
+    if (pitch < WidthInBytes || __builtin_mul_overflow(pitch, Height, &bytes)) return CUDA_ERROR_INVALID_VALUE;
+    const CUresult result = shim::cuMemAlloc_v2(dptr, bytes);
+    if (!result) *pPitch = pitch;
+    return result;
 }
 
 CUresult cuMemFree_v2(CUdeviceptr dptr) {

@@ -17,7 +17,7 @@ namespace gpuferry {
 
 // What lies at a device address.
 struct Stretch {
-    enum class Origin { allocated, carved, global, foreign };
+    enum class Origin { allocated, carved, global, mapped };
     uint64_t size = 0;  // bytes, as asked for
     CUdevice device = 0;
     const Context* context = nullptr;
@@ -29,11 +29,21 @@ class DeviceMemory {
   public:
     void open(const Snapshot& snapshot);
 
-    CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address);
+    CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device);
     CUresult free(CUdeviceptr address);
 
-    // Memory that the worker's driver placed: module variables, pool allocations.
-    void add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin);
+    // Addresses of the window for the program itself to map memory at; 0 when there are not as many.
+    CUdeviceptr reserve(uint64_t size, uint64_t alignment, CUdeviceptr wanted);
+    // False when this is not what `reserve` gave, or memory is mapped there.
+    bool unreserve(CUdeviceptr address, uint64_t size);
+    [[nodiscard]] bool reserved(CUdeviceptr address, uint64_t size);
+    // Takes physical memory from a GPU's budget, or gives it back.
+    bool charge(CUdevice device, uint64_t bytes);
+    void discharge(CUdevice device, uint64_t bytes);
+    [[nodiscard]] uint64_t granularity() const { return granularity_; }
+
+    // Memory at addresses that somebody else chose: module variables, what the program maps itself.
+    void add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin, CUdevice device);
     void remove_foreign(CUdeviceptr address);
 
     // The stretch that holds `address`; false when none does. `base` becomes where it starts.
@@ -75,6 +85,7 @@ class DeviceMemory {
     std::map<uint64_t, uint64_t> room_;  // free stretches of the window: address → size
     uint64_t cursor_ = 0;  // where the search for room goes on: addresses are used again as late as can be
     std::map<uint64_t, Stretch> stretches_;
+    std::map<uint64_t, uint64_t> reservations_;  // address → size
     std::vector<Pool> pools_;
     unsigned long long last_id_ = 0;
 };

@@ -63,13 +63,13 @@ CUresult cuMemHostAlloc(void** pp, size_t bytesize, unsigned Flags) {
     if (!bytesize) return CUDA_SUCCESS;
     void* memory = mmap(nullptr, bytesize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
-    host_memory().add(memory, {bytesize, Flags, false});
+    host_memory().add(memory, {bytesize, Flags, false, current_context()});
     *pp = memory;
     return CUDA_SUCCESS;
 }
 
 CUresult cuMemAllocHost_v2(void** pp, size_t bytesize) {
-    return cuMemHostAlloc(pp, bytesize, 0);
+    return shim::cuMemHostAlloc(pp, bytesize, 0);
 }
 
 CUresult cuMemFreeHost(void* p) {
@@ -78,7 +78,7 @@ CUresult cuMemFreeHost(void* p) {
     PinnedBlock block;
     if (!host_memory().remove(p, false, block)) return CUDA_ERROR_INVALID_VALUE;
     // As CUDA does: copies from and to this memory are over when it goes.
-    const CUresult result = cuCtxSynchronize();
+    const CUresult result = shim::cuCtxSynchronize();
     munmap(p, block.size);
     return result;
 }
@@ -86,7 +86,7 @@ CUresult cuMemFreeHost(void* p) {
 CUresult cuMemHostRegister_v2(void* p, size_t bytesize, unsigned Flags) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!p || !bytesize) return CUDA_ERROR_INVALID_VALUE;
-    return host_memory().add(p, {bytesize, Flags, true}) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    return host_memory().add(p, {bytesize, Flags, true, current_context()}) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
 }
 
 CUresult cuMemHostUnregister(void* p) {
@@ -97,7 +97,7 @@ CUresult cuMemHostUnregister(void* p) {
         uintptr_t base = 0;
         return host_memory().find(p, base, block) ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     }
-    return cuCtxSynchronize();
+    return shim::cuCtxSynchronize();
 }
 
 CUresult cuMemHostGetFlags(unsigned* pFlags, void* p) {

@@ -6,12 +6,15 @@
 #include <map>
 #include <mutex>
 
+#include "contexts.h"
+
 namespace gpuferry {
 
 struct PinnedBlock {
     size_t size = 0;  // bytes
     unsigned flags = 0;
     bool registered = false;  // by cuMemHostRegister, else allocated
+    const Context* context = nullptr;
 };
 
 class HostMemory {

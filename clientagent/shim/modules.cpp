@@ -22,7 +22,11 @@ void read_details(Function& function, Decoder& fields) {
     const char* values = fields.take_bytes(attributes * sizeof(int32_t));
     const auto numbers = fields.take<uint64_t>();
     const char* layout = fields.take_bytes(numbers * sizeof(uint32_t));
+    const auto sizes = fields.take<uint64_t>();
+    const char* blocks = fields.take_bytes(sizes * sizeof(int32_t));
     if (!fields.good()) return;
+    function.blocks_by_warps.resize(sizes);
+    std::memcpy(function.blocks_by_warps.data(), blocks, sizes * sizeof(int32_t));
     function.attributes.resize(attributes);
     std::memcpy(function.attributes.data(), values, attributes * sizeof(int32_t));
     for (uint64_t at = 0; at + 1 < numbers; at += 2) {
@@ -191,7 +195,8 @@ CUresult get_global(Kind kind, Handle handle, const char* name, bool managed, CU
         const auto where = call.results().take<uint64_t>();
         const auto length = call.results().take<uint64_t>();
         found = image->globals.emplace(name, std::make_pair(where, length)).first;
-        device_memory().add_foreign(where, length, current_context(), Stretch::Origin::global);
+        const Context* context = current_context();
+        device_memory().add_foreign(where, length, context, Stretch::Origin::global, context ? context->device : 0);
     }
     if (address) *address = found->second.first;
     if (size) *size = found->second.second;

@@ -62,6 +62,7 @@ class Direction(enum.Enum):
     INOUT = "inout"
     TEXT = "text"  # a NUL-terminated string that goes in
     ABSENT = "absent"  # must be NULL; anything else is not supported yet
+    ADDRESS = "address"  # a device address in the guise of a pointer: a plain number
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def both(count: str = "1", element: str = "") -> Shape:
 
 TEXT = Shape(Direction.TEXT)
 ABSENT = Shape(Direction.ABSENT)
+ADDRESS = Shape(Direction.ADDRESS)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Declaration:
     family: str
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     destroys: str = ""
+    wrapped: bool = False  # the generated stub is called forward_<symbol>; a function written by hand calls it
     same_as: str = ""  # the newer symbol that does the same under the same prototype
 
 
@@ -112,11 +115,13 @@ class Family:
         self.name = name
         self.declarations: dict[str, Declaration] = {}
 
-    def _add(self, symbols: str, call_class: Class, shapes: Mapping[str, Shape], destroys: str = "") -> None:
+    def _add(
+        self, symbols: str, call_class: Class, shapes: Mapping[str, Shape], destroys: str = "", wrapped: bool = False
+    ) -> None:
         for symbol in symbols.split():
             if symbol in self.declarations:
                 raise DeclarationError(f"{symbol} is declared twice in the family {self.name}")
-            self.declarations[symbol] = Declaration(symbol, call_class, self.name, dict(shapes), destroys)
+            self.declarations[symbol] = Declaration(symbol, call_class, self.name, dict(shapes), destroys, wrapped)
 
     def local(self, symbols: str) -> None:
         """Answered from the client's own state, by hand."""
@@ -126,17 +131,17 @@ class Family:
         """Answered from a snapshot that came at session start or with a module, by hand."""
         self._add(symbols, Class.CACHED, {})
 
-    def create(self, symbols: str, **shapes: Shape) -> None:
+    def create(self, symbols: str, *, wrapped: bool = False, **shapes: Shape) -> None:
         """Makes an object which the client names itself; posted."""
-        self._add(symbols, Class.CREATE, shapes)
+        self._add(symbols, Class.CREATE, shapes, wrapped=wrapped)
 
-    def post(self, symbols: str, *, destroys: str = "", **shapes: Shape) -> None:
+    def post(self, symbols: str, *, destroys: str = "", wrapped: bool = False, **shapes: Shape) -> None:
         """Posted, not awaited. Its errors are checked on the client beforehand or latched."""
-        self._add(symbols, Class.ASYNC, shapes, destroys)
+        self._add(symbols, Class.ASYNC, shapes, destroys, wrapped)
 
-    def ask(self, symbols: str, *, destroys: str = "", **shapes: Shape) -> None:
+    def ask(self, symbols: str, *, destroys: str = "", wrapped: bool = False, **shapes: Shape) -> None:
         """Posted and awaited: one blocking round trip."""
-        self._add(symbols, Class.SYNC, shapes, destroys)
+        self._add(symbols, Class.SYNC, shapes, destroys, wrapped)
 
     def same(self, **newer: str) -> None:
         """Older symbols that newer ones have replaced without a change of prototype."""

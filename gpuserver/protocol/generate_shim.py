@@ -15,14 +15,21 @@ STUB_FILES = 3  # compile time: one file would take too long on a small machine
 
 
 def prototypes(specification: Specification) -> str:
-    lines = "".join(
-        f"{c.function.prototype};\n" for c in base_calls(specification) if c.call_class is not Class.NOT_YET
-    )
+    calls = [c for c in base_calls(specification) if c.call_class is not Class.NOT_YET]
+    lines = "".join(f"{c.function.prototype};\n" for c in calls)
+    wrapped = "".join(f"{_stub_prototype(c)};\n" for c in calls if c.declaration.wrapped)
     return (
         NOTE.format(version=specification.header.version)
         + "// Every call as the shim makes it: generated, or written by hand in the file of its family.\n#pragma once\n\n"
-        f'#include "cuda_api.h"\n\nnamespace gpuferry::shim {{\n\n{lines}\n}}  // namespace gpuferry::shim\n'
+        f'#include "cuda_api.h"\n\nnamespace gpuferry::shim {{\n\n{lines}\n'
+        f"// What the functions written by hand wrap.\n{wrapped}\n}}  // namespace gpuferry::shim\n"
     )
+
+
+def _stub_prototype(call: Call) -> str:
+    if not call.declaration.wrapped:
+        return call.function.prototype
+    return call.function.prototype.replace(f" {call.symbol}(", f" forward_{call.symbol}(", 1)
 
 
 def _encode(field: Field) -> str:
@@ -81,7 +88,7 @@ def stub(call: Call) -> str:
     else:
         lines.append("return call.post();")
     body = "".join(f"    {line}\n" for line in lines)
-    return f"{call.function.prototype} {{\n{typed}    Call call(Op::{call.symbol});\n{body}}}\n"
+    return f"{_stub_prototype(call)} {{\n{typed}    Call call(Op::{call.symbol});\n{body}}}\n"
 
 
 def stubs(specification: Specification) -> list[str]:

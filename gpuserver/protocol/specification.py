@@ -130,6 +130,8 @@ def _field(parameter: Parameter, declaration: Declaration) -> Field:
                 f"{declaration.symbol}: what {parameter.name} ({parameter.type}) points to is not said"
             )
         shape = Shape(Direction.IN if constant else Direction.OUT)
+    if shape.direction is Direction.ADDRESS:
+        return Field(parameter.name, "void*", Direction.IN, False, "1", "")
     element = shape.element or element
     return Field(parameter.name, element, shape.direction, True, shape.count, HANDLE_KINDS.get(element, ""))
 

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 
 #include "driver.h"
@@ -16,6 +17,7 @@ struct Mapping {
     uint64_t size = 0;  // bytes
     size_t device = 0;
     CUmemGenericAllocationHandle memory = 0;
+    std::shared_ptr<void> held = nullptr;  // where the program maps memory itself: keeps that memory accounted for
 };
 
 class Reaper {

@@ -13,6 +13,13 @@ namespace gpuferry::worker {
 
 class Session;
 
+class Request;
+
+// Replace the handles in a struct by real ones; false (and the request fails) when one is not valid.
+bool localise(Request& in, CUlaunchAttribute& attribute);
+bool localise(Request& in, CUDA_RESOURCE_DESC& description);
+bool localise(Request& in, CUDA_MEMCPY3D& copy);
+
 class Request {
   public:
     Request(Session& session, const RequestHeader& header, std::span<const char> payload)
@@ -40,8 +47,11 @@ class Request {
     T handle(Kind kind) {
         return real<T>(kind, remember(kind, fields_.take<uint64_t>()));
     }
-    // The real event behind a handle that lies inside a struct.
-    CUevent real_event(CUevent handle) { return real<CUevent>(Kind::event, reinterpret_cast<Handle>(handle)); }
+    // The real object behind a handle that lies inside a struct.
+    template <class T>
+    T inner(Kind kind, T handle) {
+        return real<T>(kind, (Handle)(uintptr_t)handle);
+    }
     // The handle of this kind that came last among the parameters.
     [[nodiscard]] Handle last(Kind kind) const { return last_[static_cast<int>(kind)]; }
     // What a new object of the last handle's owner belongs to: a graph itself, or the owner of a node.
@@ -64,6 +74,7 @@ class Request {
         if (!place) return nullptr;
         if (const char* data = fields_.take_bytes(count * sizeof(T)); data && count) {
             std::memcpy(place, data, count * sizeof(T));
+            for (uint64_t i = 0; i < count; ++i) localise_if_needed(place[i]);
         }
         return place;
     }
@@ -100,6 +111,10 @@ class Request {
   private:
     static constexpr uint64_t most_room = 64u << 20;
 
+    template <class T>
+    void localise_if_needed(T& element) {
+        if constexpr (requires { localise(*this, element); }) localise(*this, element);
+    }
     bool present() { return fields_.take<uint64_t>() != 0 && fields_.good(); }
     Handle remember(Kind kind, Handle handle) { return last_[static_cast<int>(kind)] = handle; }
     void* look_up(Kind kind, Handle handle);
@@ -113,9 +128,6 @@ class Request {
     Handle last_[static_cast<int>(Kind::count)] = {};
     std::deque<std::unique_ptr<std::max_align_t[]>> rooms_;
 };
-
-// Replaces the handles in a launch attribute by real ones; false when it holds none that is valid, or is not known.
-bool localise(Request& in, CUlaunchAttribute& attribute);
 
 class Answer {
   public:

@@ -47,15 +47,7 @@ void serve_copy_out(Request& in, Answer& out) {
     out.result = copy_to_staging(session, source, size, stream, *staged);
     if (out.result) return;
     out.later = true;
-    const auto answer = [&session, staged, number = in.header.number](CUresult result) {
-        const std::span<const char> bytes(staged->block->memory, staged->size);
-        session.reply(number, result, {}, result ? std::span<const char>() : bytes);
-        session.staging.give_back(std::move(staged->block));
-    };
-    const CUresult now = driver.cuEventQuery(staged->block->event);
-    if (now != CUDA_ERROR_NOT_READY) return answer(now);
-    session.waiters.run(session.current(),
-                        [staged, answer] { answer(driver.cuEventSynchronize(staged->block->event)); });
+    session.reply_when_staged(in.header.number, std::move(staged));
 }
 
 // The bytes travel with the first reply after the copy is complete.

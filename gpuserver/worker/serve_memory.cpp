@@ -21,7 +21,7 @@ CUresult map(Session& session, uint64_t address, uint64_t size, size_t device) {
     prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
     prop.location.id = session.devices[device].device;
-    Mapping mapping{size, device, 0};
+    Mapping mapping{size, device, 0, nullptr};
     CUresult result = driver.cuMemCreate(&mapping.memory, size, &prop, 0);
     if (result == CUDA_ERROR_OUT_OF_MEMORY) {
         session.reaper.drain();  // freed by the client, not yet by the GPU
@@ -68,7 +68,7 @@ void serve_unmap_memory(Request& in, Answer& out) {
     const auto address = in.value<uint64_t>();
     Session& session = in.session;
     const auto found = session.mappings.find(address);
-    if (!in.good() || found == session.mappings.end()) return out.refuse(in);
+    if (!in.good() || found == session.mappings.end() || found->second.held) return out.refuse(in);
     const Mapping mapping = found->second;
     session.mappings.erase(found);
     session.quota.give_back(mapping.device, mapping.size);
@@ -86,6 +86,79 @@ void serve_fence_memory(Request& in, Answer& out) {
     const uint64_t number = in.header.number;
     session.reaper.fence(session.devices[device].primary,
                          [&session, number] { session.reply(number, CUDA_SUCCESS, {}); });
+}
+
+// Physical memory that the program maps itself. It counts against the slice while its handle or a mapping is left.
+struct Physical : Detail {
+    Physical(Quota& from, size_t gpu, uint64_t size) : quota(from), device(gpu), bytes(size) {}
+    ~Physical() override { quota.give_back(device, bytes); }
+    Quota& quota;
+    size_t device;
+    uint64_t bytes;
+};
+
+struct PhysicalHandle : Detail {
+    std::shared_ptr<Physical> physical;
+};
+
+void serve_create_physical(Request& in, Answer& out) {
+    const Handle name = in.name(Kind::allocation);
+    const auto size = in.value<uint64_t>();
+    const auto device = in.value<uint64_t>();
+    Session& session = in.session;
+    if (!in.good() || device >= session.devices.size() || size % session.granularity) return out.refuse(in);
+    CUmemGenericAllocationHandle memory = 0;
+    auto handle = std::make_unique<PhysicalHandle>();
+    if (session.quota.take(device, size)) {
+        handle->physical = std::make_shared<Physical>(session.quota, device, size);
+        CUmemAllocationProp prop{};
+        prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+        prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+        prop.location.id = session.devices[device].device;
+        out.result = driver.cuMemCreate(&memory, size, &prop, 0);
+        if (out.result == CUDA_ERROR_OUT_OF_MEMORY) {
+            session.reaper.drain();
+            out.result = driver.cuMemCreate(&memory, size, &prop, 0);
+        }
+    } else {
+        out.result = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    in.bind(name, out.result, memory, 0);
+    if (!out.result) session.objects.find(Kind::allocation, name)->detail = std::move(handle);
+}
+
+void serve_release_physical(Request& in, Answer& out) {
+    const auto memory = in.handle<CUmemGenericAllocationHandle>(Kind::allocation);
+    if (!in.good() || !memory) return out.refuse(in);
+    out.result = driver.cuMemRelease(memory);
+    in.forget(Kind::allocation);
+}
+
+void serve_map_physical(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    const auto size = in.value<uint64_t>();
+    const auto offset = in.value<uint64_t>();
+    const auto memory = in.handle<CUmemGenericAllocationHandle>(Kind::allocation);
+    Session& session = in.session;
+    if (!in.good() || !memory || !is_free(session, address, size)) return out.refuse(in);
+    out.result = driver.cuMemMap(address, size, offset, memory, 0);
+    if (out.result == CUDA_ERROR_INVALID_VALUE) {
+        session.reaper.drain();  // the address is about to be free
+        out.result = driver.cuMemMap(address, size, offset, memory, 0);
+    }
+    if (out.result) return;
+    const Object* object = session.objects.find(Kind::allocation, in.last(Kind::allocation));
+    const auto& physical = static_cast<PhysicalHandle*>(object->detail.get())->physical;
+    session.mappings.emplace(address, Mapping{size, physical->device, 0, physical});
+}
+
+void serve_unmap_physical(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    Session& session = in.session;
+    const auto found = session.mappings.find(address);
+    if (!in.good() || found == session.mappings.end() || !found->second.held) return out.refuse(in);
+    out.result = driver.cuMemUnmap(address, found->second.size);
+    session.mappings.erase(found);
 }
 
 }  // namespace gpuferry::worker

@@ -48,6 +48,14 @@ CUresult describe(const Describer& about, void* function, Encoder& answer) {
     answer.put_bytes(attributes.data(), attributes.size() * sizeof(int32_t));
     answer.put<uint64_t>(layout.size());
     answer.put_bytes(layout.data(), layout.size() * sizeof(uint32_t));
+    std::vector<int32_t> blocks;  // that fit on a multiprocessor, by the block's size in warps
+    for (int threads = 32; threads <= 1024; threads += 32) {
+        int fitting = 0;
+        if (driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(&fitting, static_cast<CUfunction>(function), threads, 0)) break;
+        blocks.push_back(fitting);
+    }
+    answer.put<uint64_t>(blocks.size());
+    answer.put_bytes(blocks.data(), blocks.size() * sizeof(int32_t));
     return CUDA_SUCCESS;
 }
 

@@ -177,6 +177,17 @@ void Session::reply(uint64_t number, CUresult result, std::span<const char> payl
     }
 }
 
+void Session::reply_when_staged(uint64_t number, std::shared_ptr<Staged> staged) {
+    const auto answer = [this, number, staged](CUresult result) {
+        const std::span<const char> bytes(staged->block->memory, staged->size);
+        reply(number, result, {}, result ? std::span<const char>() : bytes);
+        staging.give_back(std::move(staged->block));
+    };
+    const CUresult now = driver.cuEventQuery(staged->block->event);
+    if (now != CUDA_ERROR_NOT_READY) return answer(now);
+    waiters.run(current_, [staged, answer] { answer(driver.cuEventSynchronize(staged->block->event)); });
+}
+
 void Session::reply_after(uint64_t number, std::function<CUresult()> wait) {
     waiters.run(current_, [this, number, wait = std::move(wait)] { reply(number, wait(), {}); });
 }

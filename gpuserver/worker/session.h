@@ -57,6 +57,8 @@ class Session {
     void latch(CUresult error, Op op);
     // A device-to-host copy whose bytes go to the client with the first reply after it is complete.
     void deliver_later(PendingCopy copy);
+    // Replies with the bytes of a staged copy once it is complete: at once, or from a waiter thread.
+    void reply_when_staged(uint64_t number, std::shared_ptr<Staged> staged);
     // Replies when `wait` returns, on a waiter thread with the dispatcher's current context current.
     void reply_after(uint64_t number, std::function<CUresult()> wait);
 

@@ -1,15 +1,22 @@
 """Streams, and memory operations in streams that are plain values."""
 
-from gpuserver.protocol.declare import Family
+from gpuserver.protocol.declare import Family, into
 
 FAMILY = Family("streams")
 FAMILY.create("cuStreamCreate cuStreamCreateWithPriority")
 FAMILY.post("cuStreamDestroy_v2", destroys="hStream")
 FAMILY.post("cuStreamWaitEvent cuStreamCopyAttributes cuStreamAttachMemAsync")
 FAMILY.post("cuStreamWaitValue32_v2 cuStreamWaitValue64_v2 cuStreamWriteValue32_v2 cuStreamWriteValue64_v2")
-FAMILY.ask("cuStreamGetPriority cuStreamGetFlags cuStreamGetDevice cuStreamGetId")
-FAMILY.ask("cuStreamGetAttribute")
+FAMILY.post("cuStreamBatchMemOp_v2", paramArray=into("count"))
+FAMILY.ask("cuStreamGetPriority cuStreamGetFlags cuStreamGetDevice cuStreamGetId cuStreamGetDevResource")
+FAMILY.ask("cuStreamGetAttribute cuStreamGetCtx")
 FAMILY.post("cuStreamSetAttribute")
-FAMILY.ask("cuStreamGetDevResource")
-FAMILY.ask("cuStreamGetCtx")
 FAMILY.by_hand("cuStreamSynchronize cuStreamQuery")
+FAMILY.same(
+    cuStreamDestroy="cuStreamDestroy_v2",
+    cuStreamBatchMemOp="cuStreamBatchMemOp_v2",
+    cuStreamWaitValue32="cuStreamWaitValue32_v2",
+    cuStreamWaitValue64="cuStreamWaitValue64_v2",
+    cuStreamWriteValue32="cuStreamWriteValue32_v2",
+    cuStreamWriteValue64="cuStreamWriteValue64_v2",
+)
