@@ -109,7 +109,11 @@ void Parsing::registers() {
         uint32_t count = 1;
         auto first = static_cast<uint32_t>(f.registers.size());
         if (accept('<')) {
-            count = small_number("the number of registers", most_registers);
+            // Not an expression: the > that follows closes the count.
+            if (token_.kind != Token::Kind::integer || token_.value > most_registers)
+                fail_expected("the number of registers");
+            count = static_cast<uint32_t>(token_.value);
+            advance();
             expect('>', "after the number of registers");
             scope.numbered.push_back({name, first, count});
         } else if (vector > 1) {
@@ -489,6 +493,7 @@ void Parsing::resolve_names() {
             as_label[s] = prototype->second;
         else if (!is_module_name(name))
             lexer_.fail(symbol_lines_[name], "'" + std::string(name) + "' is not declared");
+        if (as_label[s] != pending_symbol) f.symbols[s] = {};  // nothing for the linker
     }
     for (Operand& o : f.pool) {
         if (o.kind != Operand::Kind::symbol || as_label[o.index] == pending_symbol) continue;
