@@ -150,6 +150,7 @@ UsageSlot& DeviceUsage::mine() {
 }
 
 bool DeviceUsage::reserve(uint64_t bytes, uint64_t capacity) {
+    if (bytes > capacity) return false;
     UsageSlot& slot = mine();
     // Added first, checked then: two processes may both be refused at the brink, never both let through.
     slot.bytes += bytes;

@@ -52,6 +52,18 @@ class DeviceUsage {
     pid_t slot_owner_ = 0;       // a forked child gets another
 };
 
+// Brackets a piece of work.
+class BusyDevice {
+  public:
+    explicit BusyDevice(DeviceUsage& usage) : usage_(usage) { usage_.begin_work(); }
+    ~BusyDevice() { usage_.end_work(); }
+    BusyDevice(const BusyDevice&) = delete;
+    BusyDevice& operator=(const BusyDevice&) = delete;
+
+  private:
+    DeviceUsage& usage_;
+};
+
 // CLOCK_MONOTONIC in nanoseconds: one clock for all processes of the machine.
 uint64_t monotonic_ns();
 

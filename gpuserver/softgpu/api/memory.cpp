@@ -1,4 +1,6 @@
 // Device memory: allocation, freeing, how much there is, which allocation an address is of.
+#include <algorithm>
+
 #include "api/entry.h"
 #include "api/free.h"
 #include "device/capture.h"
@@ -67,7 +69,7 @@ extern "C" CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr) {
 extern "C" CUresult CUDAAPI cuMemGetInfo_v2(size_t* free, size_t* total) {
     return entry(__func__, [&] {
         DeviceMemory& memory = Context::require_current().device().memory();
-        if (free) *free = memory.capacity() - memory.used();
+        if (free) *free = memory.capacity() - std::min(memory.capacity(), memory.used());
         if (total) *total = memory.capacity();
     });
 }

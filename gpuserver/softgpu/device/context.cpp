@@ -170,7 +170,7 @@ void Context::on_tear_down(std::function<void()> action) {
 void Context::fail(CUresult error, const std::string& message) {
     CUresult none = CUDA_SUCCESS;
     if (!failure_.compare_exchange_strong(none, error)) return;
-    log_line(LogLevel::warning, message);
+    log_line(error == CUDA_ERROR_DEINITIALIZED ? LogLevel::debug : LogLevel::warning, message);
     const std::lock_guard lock(mutex_);
     failure_message_ = message;
 }

@@ -19,7 +19,7 @@ std::vector<std::unique_ptr<Device>>& devices() {
 }  // namespace
 
 Device::Device(int ordinal, const DeviceConfig& config)
-    : ordinal_(ordinal), config_(config), memory_(config.memory_bytes) {}
+    : ordinal_(ordinal), config_(config), usage_(config), memory_(config.memory_bytes, usage_) {}
 
 std::shared_ptr<MemoryPool> Device::current_pool() const {
     const std::lock_guard lock(mutex_);

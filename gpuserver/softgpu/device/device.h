@@ -8,13 +8,15 @@
 
 #include "config.h"
 #include "device/memory.h"
+#include "usage.h"
 
 namespace softgpu {
 
 // The device's memory: one memfd mapped whole. Address space is plentiful, so only the configured size limits it.
 class DeviceMemory {
   public:
-    explicit DeviceMemory(uint64_t capacity);
+    // `usage` counts it, together with that of other processes on the same device.
+    DeviceMemory(uint64_t capacity, DeviceUsage& usage);
     DeviceMemory(const DeviceMemory&) = delete;
     DeviceMemory& operator=(const DeviceMemory&) = delete;
 
@@ -26,17 +28,18 @@ class DeviceMemory {
     void discharge(uint64_t bytes);
 
     [[nodiscard]] uint64_t capacity() const { return capacity_; }
-    [[nodiscard]] uint64_t used() const;
+    // Bytes that all processes use.
+    [[nodiscard]] uint64_t used() const { return usage_.used_bytes(); }
     [[nodiscard]] int descriptor() const { return descriptor_; }
     [[nodiscard]] uint64_t base() const { return base_; }
     [[nodiscard]] bool holds(uint64_t address) const { return address - base_ < span_; }
 
   private:
     const uint64_t capacity_;
+    DeviceUsage& usage_;
     uint64_t span_ = 0, base_ = 0;
     int descriptor_ = -1;
     mutable std::mutex mutex_;
-    uint64_t charged_ = 0;
     std::unique_ptr<RangeAllocator> ranges_;
 };
 
@@ -47,6 +50,7 @@ class Device {
     [[nodiscard]] int ordinal() const { return ordinal_; }
     [[nodiscard]] const DeviceConfig& config() const { return config_; }
     DeviceMemory& memory() { return memory_; }
+    DeviceUsage& usage() { return usage_; }
 
     // Allocates and enters it in the memory map. `context` may be null for memory that no context owns.
     AllocationPtr allocate(const Context* context, uint64_t size, MemoryKind kind,
@@ -66,6 +70,7 @@ class Device {
     friend void initialise_devices();
     const int ordinal_;
     const DeviceConfig config_;
+    DeviceUsage usage_;
     DeviceMemory memory_;
     std::shared_ptr<Context> primary_;
     mutable std::mutex mutex_;

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -27,7 +28,7 @@ std::atomic<uint64_t> next_buffer_id{1};
 
 }  // namespace
 
-DeviceMemory::DeviceMemory(uint64_t capacity) : capacity_(capacity) {
+DeviceMemory::DeviceMemory(uint64_t capacity, DeviceUsage& usage) : capacity_(capacity), usage_(usage) {
     descriptor_ = memfd_create("gpuferry-device", MFD_CLOEXEC);
     if (descriptor_ < 0) {
         throw DriverError(CUDA_ERROR_OPERATING_SYSTEM, std::string("memfd_create: ") + std::strerror(errno));
@@ -60,17 +61,15 @@ DeviceMemory::DeviceMemory(uint64_t capacity) : capacity_(capacity) {
 }
 
 void DeviceMemory::charge(uint64_t bytes) {
-    const std::lock_guard lock(mutex_);
-    if (bytes > capacity_ - charged_) {
-        throw DriverError(CUDA_ERROR_OUT_OF_MEMORY,
-                          std::to_string(bytes) + " bytes wanted, " + std::to_string(capacity_ - charged_) + " free");
+    if (!usage_.reserve(bytes, capacity_)) {
+        throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, std::to_string(bytes) + " bytes wanted, " +
+                                                        std::to_string(capacity_ - std::min(capacity_, used())) +
+                                                        " free");
     }
-    charged_ += bytes;
 }
 
 void DeviceMemory::discharge(uint64_t bytes) {
-    const std::lock_guard lock(mutex_);
-    charged_ -= bytes;
+    usage_.release(bytes);
 }
 
 uint64_t DeviceMemory::take(uint64_t size, uint64_t alignment) {
@@ -96,12 +95,7 @@ void DeviceMemory::give_back(uint64_t address, uint64_t size) {
     }
     const std::lock_guard lock(mutex_);
     ranges_->release(begin, rounded);
-    charged_ -= rounded;
-}
-
-uint64_t DeviceMemory::used() const {
-    const std::lock_guard lock(mutex_);
-    return charged_;
+    discharge(rounded);
 }
 
 uint64_t new_buffer_id() {

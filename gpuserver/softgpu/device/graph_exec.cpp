@@ -308,4 +308,15 @@ CUgraphExecUpdateResult GraphExec::update(const Graph& graph, NodePtr* failed) {
     return result;
 }
 
+void GraphExec::update_child(const GraphNode& node, const Graph& graph) {
+    PlanNode& planned = change(node);
+    check_value(planned.child != nullptr, "the node holds no child graph");
+    auto changed = planned.child->copy();
+    NodePtr failed;
+    if (update_plan(*changed, graph, &failed) != CU_GRAPH_EXEC_UPDATE_SUCCESS) {
+        throw DriverError(CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE, "the child graph is of another shape");
+    }
+    planned.child = changed;
+}
+
 }  // namespace softgpu

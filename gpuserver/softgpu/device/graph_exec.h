@@ -50,6 +50,9 @@ class GraphExec final : public Object, public std::enable_shared_from_this<Graph
     // Takes over the work of a graph of the same shape. On failure `failed` is the node to blame.
     CUgraphExecUpdateResult update(const Graph& graph, NodePtr* failed);
 
+    // The same for the graph of one child node. Throws INVALID_VALUE, GRAPH_EXEC_UPDATE_FAILURE.
+    void update_child(const GraphNode& node, const Graph& graph);
+
   private:
     std::shared_ptr<Plan> plan_;  // replaced, not changed, while launches are in flight
     std::atomic<int> in_flight_{0};

@@ -167,7 +167,10 @@ void perform_kernel(const KernelWork& work) {
     launch.cooperative = work.options.cooperative;
     launch.services = context->services();
     launch.cancel = &context->cancel_flag();
-    const Fault fault = run_grid(launch);
+    const Fault fault = [&] {
+        const BusyDevice busy(context->device().usage());
+        return run_grid(launch);
+    }();
     if (fault.kind == Fault::Kind::none) return;
     const std::string message = "kernel " + work.function->name + ": " + fault.message;
     const CUresult error = error_of(fault.kind);

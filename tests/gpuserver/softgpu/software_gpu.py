@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -41,3 +42,28 @@ def output_of(code: str, **settings: str) -> str:
     done = run_python(code, **settings)
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+class Driver:
+    """The software libcuda.so.1 in this process, with device 0's primary context current in the calling thread."""
+
+    def __init__(self) -> None:
+        self.library = ctypes.CDLL(str(find_native(LIBRARY)))
+        self.check("cuInit", 0)
+        self.context = ctypes.c_void_p()
+        self.check("cuDevicePrimaryCtxRetain", ctypes.byref(self.context), 0)
+        self.check("cuCtxSetCurrent", self.context)
+
+    def call(self, function: str, *arguments: object) -> int:
+        """The CUresult of a function."""
+        return int(getattr(self.library, function)(*arguments))
+
+    def check(self, function: str, *arguments: object) -> None:
+        """Calls a function that must succeed."""
+        result = self.call(function, *arguments)
+        assert result == 0, f"{function}: {result}"
+
+    def load(self, image: bytes) -> tuple[int, ctypes.c_void_p]:
+        """Result and module of cuModuleLoadData; a NUL is put behind the image."""
+        module = ctypes.c_void_p()
+        return self.call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(image)), module

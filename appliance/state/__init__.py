@@ -1,0 +1,1 @@
+"""What the appliance knows, in SQL: SQLite (WAL) beside the service, or PostgreSQL by URL."""
