@@ -121,7 +121,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gpuferry gpuserver", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     serve_parser = commands.add_parser("serve", help="run the GPU server daemon")
-    serve_parser.add_argument("--listen", default=f"0.0.0.0:{DEFAULT_PORT}", help="host:port or unix:/path")  # noqa: S104
+    serve_parser.add_argument("--listen", default=f"0.0.0.0:{DEFAULT_PORT}", help="host:port or unix:/path")
     serve_parser.add_argument("--secret-file", type=Path, required=True, help="one line of hexadecimal digits")
     serve_parser.add_argument(
         "--driver", default="libcuda.so.1", help="the CUDA driver: a path, `softgpu`, or `null` (measures forwarding)"

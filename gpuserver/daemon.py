@@ -112,7 +112,8 @@ class Daemon:
                 refusal, f"{refusal.name.lower()}: protocol {hello.version}/{hello.specification:016x}"
             )
         secret = self.leases.secret_of(hello.lease)
-        assert secret is not None
+        if secret is None:  # ended since it was examined
+            raise HandshakeError(Refusal.UNKNOWN_LEASE, "the lease has just ended")
         session = secrets.token_bytes(16)
         side = answer_hello(hello, secret, self.specification, session)
         await loop.sock_sendall(connection, side.answer)

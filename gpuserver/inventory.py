@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +58,10 @@ def _read_gpu(ordinal: int, driver: str) -> Gpu:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     utilisation: int | None = None
     temperature: int | None = None
-    try:
+    with contextlib.suppress(pynvml.NVMLError_NotSupported):
         utilisation = int(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-    except pynvml.NVMLError_NotSupported:
-        pass
-    try:
+    with contextlib.suppress(pynvml.NVMLError_NotSupported):
         temperature = int(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU))
-    except pynvml.NVMLError_NotSupported:
-        pass
     return Gpu(
         ordinal=ordinal,
         uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),

@@ -32,6 +32,7 @@ def files(specification: Specification) -> dict[str, str]:
     return {
         "null_defaults.cpp": NOTE.format(version=specification.header.version)
         + CUDA_HEADERS
-        + '\n#include <cstdint>\n\nuint64_t null_driver_handle();\n\n#pragma GCC visibility push(default)\nextern "C" {\n\n'
+        + "\n#include <cstdint>\n\nuint64_t null_driver_handle();\n\n"
+        '#pragma GCC visibility push(default)\nextern "C" {\n\n'
         f"{bodies}\n}}\n#pragma GCC visibility pop\n"
     }

@@ -69,7 +69,8 @@ def operations(specification: Specification) -> str:
     symbols = "".join(f"    {c.symbol},\n" for c in base_calls(specification))
     return (
         NOTE.format(version=specification.header.version)
-        + f"#pragma once\n\n#include <cstdint>\n\nnamespace gpuferry {{\n\nenum class Kind : uint8_t {{\n    none,\n{kinds}"
+        + "#pragma once\n\n#include <cstdint>\n\nnamespace gpuferry {\n\n"
+        f"enum class Kind : uint8_t {{\n    none,\n{kinds}"
         f"    count\n}};\n\nenum class Op : uint16_t {{\n    none,\n{own}{symbols}    count\n}};\n\n"
         "enum class CallClass : uint8_t { local, cached, create, async, sync, custom, not_yet };\n\n"
         f"constexpr uint64_t specification_digest = 0x{specification.digest}ull;\n"
@@ -99,7 +100,8 @@ def driver_header(specification: Specification) -> str:
         NOTE.format(version=specification.header.version)
         + "#pragma once\n\n"
         + CUDA_HEADERS
-        + "\nnamespace gpuferry {\n\n// The entry points of the libcuda.so.1 that this process was given, under their exported names.\n"
+        + "\nnamespace gpuferry {\n\n"
+        "// The entry points of the libcuda.so.1 that this process was given, under their exported names.\n"
         f"struct Driver {{\n{members}}};\n\n"
         "struct DriverEntry {\n    const char* symbol;\n    unsigned offset;  // in Driver\n};\n"
         f"constexpr unsigned driver_entry_count = {len(specification.calls)};\n"

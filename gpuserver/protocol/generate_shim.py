@@ -8,8 +8,15 @@ from gpuserver.protocol.specification import Call, Field, Specification, argumen
 
 # What may be called before cuInit.
 BEFORE_INIT = frozenset(
-    "cuInit cuDriverGetVersion cuGetErrorName cuGetErrorString cuGetProcAddress cuGetProcAddress_v2 "
-    "cuGetExportTable".split()
+    {
+        "cuInit",
+        "cuDriverGetVersion",
+        "cuGetErrorName",
+        "cuGetErrorString",
+        "cuGetProcAddress",
+        "cuGetProcAddress_v2",
+        "cuGetExportTable",
+    }
 )
 STUB_FILES = 3  # compile time: one file would take too long on a small machine
 
@@ -20,7 +27,8 @@ def prototypes(specification: Specification) -> str:
     wrapped = "".join(f"{_stub_prototype(c)};\n" for c in calls if c.declaration.wrapped)
     return (
         NOTE.format(version=specification.header.version)
-        + "// Every call as the shim makes it: generated, or written by hand in the file of its family.\n#pragma once\n\n"
+        + "// Every call as the shim makes it: generated, or written by hand in the file of its family.\n"
+        "#pragma once\n\n"
         f'#include "cuda_api.h"\n\nnamespace gpuferry::shim {{\n\n{lines}\n'
         f"// What the functions written by hand wrap.\n{wrapped}\n}}  // namespace gpuferry::shim\n"
     )
@@ -56,11 +64,15 @@ def _decode(field: Field) -> str:
     return f"call.take({field.name}, {field.count});"
 
 
+def _constness(field: Field) -> str:
+    return "const " if field.direction is Direction.IN else ""
+
+
 def _typed(call: Call) -> str:
     """`void *` parameters under the element type that the declaration gives."""
     void = {p.name for p in call.function.parameters if p.type.replace(" ", "") in ("void*", "constvoid*")}
     return "".join(
-        f"    auto* typed_{f.name} = static_cast<{'const ' if f.direction is Direction.IN else ''}{f.type}*>({f.name});\n"
+        f"    auto* typed_{f.name} = static_cast<{_constness(f)}{f.type}*>({f.name});\n"
         for f in call.fields
         if f.name in void and f.pointer
     )
@@ -111,7 +123,8 @@ def export(call: Call) -> str:
     scope = "    const PerThreadStreamScope scope;\n" if call.per_thread else ""
     early = "true" if call.symbol in BEFORE_INIT else "false"
     return (
-        f"{call.function.prototype} {{\n    if (const CUresult refusal = enter(Op::{base}, {early})) return refusal;\n{scope}"
+        f"{call.function.prototype} {{\n"
+        f"    if (const CUresult refusal = enter(Op::{base}, {early})) return refusal;\n{scope}"
         f"    return leave(Op::{base}, shim::{base}({arguments(call.function)}));\n}}\n"
     )
 
@@ -120,7 +133,8 @@ def exports(specification: Specification) -> str:
     bodies = "\n".join(export(c) for c in specification.calls.values())
     return (
         NOTE.format(version=specification.header.version)
-        + '#include "entry.h"\n#include "shim_calls.h"\n\nusing namespace gpuferry;\n\n#pragma GCC visibility push(default)\n'
+        + '#include "entry.h"\n#include "shim_calls.h"\n\nusing namespace gpuferry;\n\n'
+        "#pragma GCC visibility push(default)\n"
         f'extern "C" {{\n\n{bodies}\n}}\n#pragma GCC visibility pop\n'
     )
 

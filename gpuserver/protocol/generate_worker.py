@@ -71,7 +71,8 @@ def handlers(specification: Specification) -> list[str]:
             NOTE.format(version=specification.header.version)
             + '#include "request.h"\n\nnamespace gpuferry::worker {\n\n'
             + "\n".join(handler(c) for c in part)
-            + f"\nvoid add_generated_handlers_{number}(Handler* handlers) {{\n{rows}}}\n\n}}  // namespace gpuferry::worker\n"
+            + f"\nvoid add_generated_handlers_{number}(Handler* handlers) {{\n{rows}}}\n\n"
+            "}  // namespace gpuferry::worker\n"
         )
     return texts
 
@@ -90,7 +91,8 @@ def table(specification: Specification) -> str:
         + "".join(f"    add_generated_handlers_{i}(handlers);\n" for i in parts)
         + rows
         + "}\n\nHandler handler_of(uint16_t op) {\n"
-        "    return op < static_cast<uint16_t>(Op::count) ? handlers[op] : nullptr;\n}\n\n}  // namespace gpuferry::worker\n"
+        "    return op < static_cast<uint16_t>(Op::count) ? handlers[op] : nullptr;\n}\n\n"
+        "}  // namespace gpuferry::worker\n"
     )
 
 
