@@ -20,6 +20,18 @@ namespace {
 
 constexpr int connect_timeout_ms = 10'000;
 
+// What a device on another machine cannot do with this machine's memory, whatever its driver says.
+constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
+                                      CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS,
+                                      CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
+                                      CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST,
+                                      CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
+                                      CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED};
+
 std::string setting(const char* name) {
     const char* value = std::getenv(name);
     return value ? value : "";
@@ -130,6 +142,8 @@ void Client::read_snapshot(std::span<const char> payload) {
     s.window_base = fields.take<uint64_t>();
     s.window_size = fields.take<uint64_t>();
     s.granularity = fields.take<uint64_t>();
+    s.host_base = fields.take<uint64_t>();
+    s.host_size = fields.take<uint64_t>();
     const auto count = fields.take<uint64_t>();
     for (uint64_t i = 0; fields.good() && i < count; ++i) {
         Device device;
@@ -147,6 +161,7 @@ void Client::read_snapshot(std::span<const char> payload) {
             std::memcpy(pair, pairs + at * sizeof(int32_t), sizeof pair);
             device.attributes[pair[0]] = pair[1];
         }
+        for (const int attribute : not_over_a_network) device.attributes[attribute] = 0;
         device.primary = fields.take<uint64_t>();
         device.can_access.resize(count);
         if (const char* peers = fields.take_bytes(count * sizeof(int32_t))) {
@@ -164,12 +179,16 @@ void Client::read_snapshot(std::span<const char> payload) {
 
 // The same addresses as on the server, without access: no host pointer can ever equal a device pointer.
 void Client::reserve_window() const {
-    void* wanted = reinterpret_cast<void*>(snapshot_.window_base);
-    void* place = mmap(wanted, snapshot_.window_size, PROT_NONE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-    if (place != wanted) {
-        throw HandshakeError("this program already uses the addresses of the GPU server's device memory (" +
-                             std::string(std::strerror(errno)) + ")");
+    const std::pair<uint64_t, uint64_t> windows[] = {{snapshot_.window_base, snapshot_.window_size},
+                                                     {snapshot_.host_base, snapshot_.host_size}};
+    for (const auto& [base, size] : windows) {
+        void* wanted = reinterpret_cast<void*>(base);
+        void* place =
+            mmap(wanted, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+        if (place != wanted) {
+            throw HandshakeError("this program already uses the addresses of the GPU server's device memory (" +
+                                 std::string(std::strerror(errno)) + ")");
+        }
     }
 }
 

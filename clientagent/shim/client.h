@@ -36,6 +36,7 @@ struct ErrorText {
 struct Snapshot {
     int driver_version = 0;
     uint64_t window_base = 0, window_size = 0, granularity = 0;  // bytes
+    uint64_t host_base = 0, host_size = 0;                       // for host memory that has a twin on the server
     std::vector<Device> devices;
     std::map<int, ErrorText> errors;
 };

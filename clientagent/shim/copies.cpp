@@ -7,8 +7,10 @@
 #include "call.h"
 #include "deliveries.h"
 #include "device_memory.h"
+#include "host_functions.h"
 #include "host_memory.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry::shim {
 namespace {
@@ -82,12 +84,15 @@ CUresult check_device(CUdeviceptr address, size_t size) {
     const Context* context = current_context();
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult sticky = context->sticky) return sticky;
-    return device_memory().holds(address, size) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    if (!device_memory().holds(address, size)) return CUDA_ERROR_INVALID_VALUE;
+    return is_host_address(address) ? prepare_device_work() : CUDA_SUCCESS;
 }
 
-// A source that an earlier posted copy has yet to fill: wait until it has.
+// A source that earlier work has yet to fill (a posted copy, a kernel, a host function): wait until it has.
 CUresult settle_source(const void* source, size_t size) {
-    return copy_pending(source, size) ? cuCtxSynchronize() : CUDA_SUCCESS;
+    const bool unsettled = copy_pending(source, size) || in_twin(source, size) ||
+                           (host_functions_pending() && host_memory().is_pinned(source, size));
+    return unsettled ? shim::cuCtxSynchronize() : CUDA_SUCCESS;
 }
 
 CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size, CUstream stream, bool blocking) {

@@ -7,6 +7,9 @@
 #include <map>
 #include <mutex>
 
+#include "host_functions.h"
+#include "twins.h"
+
 namespace gpuferry {
 namespace {
 
@@ -74,8 +77,15 @@ void deliver(Delivery kind, std::span<const char> payload) {
             return place_copy(Decoder(payload));
         case Delivery::output:
             return print(Decoder(payload));
-        case Delivery::pages:
+        case Delivery::pages: {
+            Decoder fields(payload);
+            const auto address = fields.take<uint64_t>();
+            const auto size = fields.take<uint64_t>();
+            if (const char* bytes = fields.take_bytes(size)) apply_device_changes(address, {bytes, size});
             return;
+        }
+        case Delivery::host_function:
+            return run_host_function(Decoder(payload).take<uint64_t>());
     }
 }
 

@@ -1,7 +1,9 @@
 #include "device_memory.h"
 
 #include "call.h"
+#include "host_memory.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry {
 namespace {
@@ -188,7 +190,7 @@ CUresult DeviceMemory::free_carved(uint64_t address, const Stretch& stretch) {
 }
 
 CUresult DeviceMemory::free(CUdeviceptr address) {
-    const std::lock_guard held(lock_);
+    std::unique_lock held(lock_);
     const auto found = stretches_.find(address);
     if (found == stretches_.end()) return CUDA_ERROR_INVALID_VALUE;
     const Stretch stretch = found->second;
@@ -199,6 +201,16 @@ CUresult DeviceMemory::free(CUdeviceptr address) {
         case Stretch::Origin::carved:
             stretches_.erase(found);
             return free_carved(address, stretch);
+        case Stretch::Origin::managed: {
+            stretches_.erase(found);
+            held.unlock();
+            const CUresult result = shim::cuCtxSynchronize();
+            const uint64_t bytes = round_up(stretch.size, 4096);
+            end_twin(address);
+            drop_host_pages(reinterpret_cast<void*>(address), bytes);
+            discharge(stretch.device, bytes);
+            return result;
+        }
         default:
             return CUDA_ERROR_INVALID_VALUE;
     }

@@ -17,7 +17,7 @@ namespace gpuferry {
 
 // What lies at a device address.
 struct Stretch {
-    enum class Origin { allocated, carved, global, mapped };
+    enum class Origin { allocated, carved, global, mapped, managed };
     uint64_t size = 0;  // bytes, as asked for
     CUdevice device = 0;
     const Context* context = nullptr;

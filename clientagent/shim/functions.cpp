@@ -2,6 +2,7 @@
 #include "functions.h"
 
 #include "call.h"
+#include "launch_frame.h"
 #include "shim_calls.h"
 
 namespace gpuferry::shim {
@@ -13,6 +14,7 @@ CUresult get_attribute(int* value, int which, CUfunction handle) {
     const Function* function = find_function(handle, failure);
     if (!function) return failure;
     if (which < 0 || static_cast<size_t>(which) >= function->attributes.size()) return CUDA_ERROR_INVALID_VALUE;
+    if (function->attribute(which) == no_attribute) return CUDA_ERROR_INVALID_VALUE;
     *value = which == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES ? function->dynamic_shared_limit.load()
                                                                       : function->attribute(which);
     return CUDA_SUCCESS;

@@ -33,7 +33,7 @@ struct Function {
     Image* image = nullptr;
     std::string name;
     bool described = false;
-    std::vector<int> attributes;  // by CUfunction_attribute; -1: the driver has none
+    std::vector<int> attributes;  // by CUfunction_attribute; `no_attribute` where the driver has none
     std::vector<Parameter> parameters;
     uint32_t parameter_bytes = 0;
     std::vector<int> blocks_by_warps;  // blocks of 1, 2, … warps that fit on a multiprocessor, without dynamic shared memory

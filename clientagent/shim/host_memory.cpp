@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 
 #include "contexts.h"
+#include "device_memory.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry {
 
@@ -40,6 +42,7 @@ bool HostMemory::add(const void* start, const PinnedBlock& block) {
         if (before->first + before->second.size > first) return false;
     }
     blocks_[first] = block;
+    ++count_;
     return true;
 }
 
@@ -49,7 +52,18 @@ bool HostMemory::remove(const void* start, bool registered, PinnedBlock& block) 
     if (found == blocks_.end() || found->second.registered != registered) return false;
     block = found->second;
     blocks_.erase(found);
+    --count_;
     return true;
+}
+
+void HostMemory::set_device_address(uintptr_t base, uint64_t address) {
+    const std::lock_guard held(lock_);
+    if (const auto found = blocks_.find(base); found != blocks_.end()) found->second.device_address = address;
+}
+
+void drop_host_pages(void* memory, uint64_t size) {
+    mmap(memory, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    give_host_addresses_back(reinterpret_cast<uint64_t>(memory), size);
 }
 
 namespace shim {
@@ -61,8 +75,15 @@ CUresult cuMemHostAlloc(void** pp, size_t bytesize, unsigned Flags) {
     if (Flags & ~known) return CUDA_ERROR_INVALID_VALUE;
     *pp = nullptr;
     if (!bytesize) return CUDA_SUCCESS;
-    void* memory = mmap(nullptr, bytesize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return CUDA_ERROR_OUT_OF_MEMORY;
+    // At addresses that the server keeps free, so that a kernel can be given this very pointer.
+    const uint64_t address = take_host_addresses(bytesize);
+    if (!address) return CUDA_ERROR_OUT_OF_MEMORY;
+    void* memory = mmap(reinterpret_cast<void*>(address), bytesize, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (memory == MAP_FAILED) {
+        give_host_addresses_back(address, bytesize);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     host_memory().add(memory, {bytesize, Flags, false, current_context()});
     *pp = memory;
     return CUDA_SUCCESS;
@@ -79,7 +100,8 @@ CUresult cuMemFreeHost(void* p) {
     if (!host_memory().remove(p, false, block)) return CUDA_ERROR_INVALID_VALUE;
     // As CUDA does: copies from and to this memory are over when it goes.
     const CUresult result = shim::cuCtxSynchronize();
-    munmap(p, block.size);
+    end_twin(reinterpret_cast<uint64_t>(p));
+    drop_host_pages(p, block.size);
     return result;
 }
 
@@ -97,7 +119,67 @@ CUresult cuMemHostUnregister(void* p) {
         uintptr_t base = 0;
         return host_memory().find(p, base, block) ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     }
-    return shim::cuCtxSynchronize();
+    const CUresult result = shim::cuCtxSynchronize();
+    if (block.device_address) {
+        const uint64_t start = block.device_address & ~uint64_t{4095};
+        end_twin(start);
+        give_host_addresses_back(start, block.size + (block.device_address - start));
+    }
+    return result;
+}
+
+// Allocated memory has its twin at its own address; registered memory at an address of the window.
+CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned Flags) {
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    uintptr_t base = 0;
+    PinnedBlock block;
+    if (!pdptr || Flags || !host_memory().find(p, base, block)) return CUDA_ERROR_INVALID_VALUE;
+    const uint64_t offset = reinterpret_cast<uint64_t>(p) - base;
+    if (!block.registered) {
+        *pdptr = base + offset;
+        return make_twin(reinterpret_cast<void*>(base), base, block.size, false, 0);
+    }
+    if (!block.device_address) {
+        const uint64_t in_page = base & 4095;
+        const uint64_t start = take_host_addresses(block.size + in_page);
+        if (!start) return CUDA_ERROR_OUT_OF_MEMORY;
+        // The page that the memory begins in may hold other things of the program's: they travel along, harmlessly.
+        const CUresult result =
+            make_twin(reinterpret_cast<void*>(base - in_page), start, block.size + in_page, false, 0);
+        if (result) {
+            give_host_addresses_back(start, block.size + in_page);
+            return result;
+        }
+        block.device_address = start + in_page;
+        host_memory().set_device_address(base, block.device_address);
+    }
+    *pdptr = block.device_address + offset;
+    return CUDA_SUCCESS;
+}
+
+// Managed memory: one address on both sides. The server's twin is pinned memory that its GPU reaches.
+CUresult cuMemAllocManaged(CUdeviceptr* dptr, size_t bytesize, unsigned flags) {
+    Context* context = current_context();
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!dptr || !bytesize || (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    const uint64_t size = (bytesize + 4095) & ~uint64_t{4095};
+    if (!device_memory().charge(context->device, size)) return CUDA_ERROR_OUT_OF_MEMORY;
+    const uint64_t address = take_host_addresses(size);
+    void* memory = reinterpret_cast<void*>(address);
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+    if (address && mmap(memory, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == memory) {
+        result = make_twin(memory, address, size, true, context->device);
+    }
+    if (result) {
+        device_memory().discharge(context->device, size);
+        if (address) drop_host_pages(memory, size);
+        return result;
+    }
+    device_memory().add_foreign(address, bytesize, context, Stretch::Origin::managed, context->device);
+    *dptr = address;
+    return CUDA_SUCCESS;
 }
 
 CUresult cuMemHostGetFlags(unsigned* pFlags, void* p) {

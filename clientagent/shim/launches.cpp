@@ -6,6 +6,7 @@
 #include "functions.h"
 #include "launch_frame.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry {
 namespace {
@@ -83,6 +84,8 @@ CUresult launch(CUfunction handle, LaunchFrame& frame, CUstream stream, void** p
     failure = find_parameters(*function, pointers, extra, bytes, size, small, large);
     if (failure) return failure;
 
+    failure = prepare_device_work({bytes, size});
+    if (failure) return failure;
     frame.parameter_bytes = static_cast<uint32_t>(size);
     Call call(Op::launch);
     call.value<uint64_t>(function->handle);

@@ -146,15 +146,47 @@ bool Link::await(Reply& reply, bool counted) {
             read_one_reply(held);
         }
     }
-    // The reader's place is free: hand it to one of the others that still wait.
-    for (auto other = waiting_.begin(); !reading_ && other != waiting_.end(); ++other) {
-        if (!other->second->awaited) continue;
-        other->second->arrived.notify_one();
-        break;
-    }
+    hand_on_reading();
     if (counted) counts.round_trips.fetch_add(1, std::memory_order_relaxed);
     counts.waited_ns.fetch_add(nanoseconds() - start, std::memory_order_relaxed);
     return !reply.lost;
+}
+
+// The reader's place is free: one of the others that still wait takes it, or the listener. The lock is held.
+void Link::hand_on_reading() {
+    if (reading_) return;
+    for (const auto& [number, other] : waiting_) {
+        if (!other->awaited) continue;
+        other->arrived.notify_one();
+        return;
+    }
+    if (listening_) listener_wakes_.notify_one();
+}
+
+void Link::listen(bool on) {
+    const std::lock_guard held(receiving_);
+    listening_ += on ? 1 : -1;
+    if (!on) return;
+    if (!listener_started_) {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        std::thread([this] { listen_until_lost(); }).detach();
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        listener_started_ = true;
+    }
+    listener_wakes_.notify_one();
+}
+
+void Link::listen_until_lost() {
+    pthread_setname_np(pthread_self(), "gpuferry-listen");
+    std::unique_lock held(receiving_);
+    while (!lost()) {
+        listener_wakes_.wait(held, [this] { return lost() || (listening_ && !reading_); });
+        if (lost()) return;
+        read_one_reply(held);
+        hand_on_reading();
+    }
 }
 
 void Link::receive_exactly(void* data, size_t size) {

@@ -60,6 +60,8 @@ class Link {
         return begin(op, context, payload, reply) && await(reply, true);
     }
 
+    // While `on`, somebody reads even when no call waits: host functions arrive unasked.
+    void listen(bool on);
     // Sends everything that was posted so far (at exit).
     void flush();
     [[nodiscard]] bool lost() const { return lost_.load(std::memory_order_relaxed); }
@@ -73,6 +75,8 @@ class Link {
     uint64_t append(Op op, uint16_t flags, uint64_t context, std::span<const char> payload, size_t bulk_size);
     void send_gathered(std::unique_lock<std::mutex>& held, std::span<const char> bulk);
     void write_until_lost();
+    void listen_until_lost();
+    void hand_on_reading();
     void read_one_reply(std::unique_lock<std::mutex>& held);
     void receive_exactly(void* data, size_t size);
     void fail(const char* reason);
@@ -93,6 +97,9 @@ class Link {
     std::mutex receiving_;  // guards the waiting calls and who reads
     std::unordered_map<uint64_t, Reply*> waiting_;
     bool reading_ = false;
+    int listening_ = 0;                   // reasons to read when no call waits
+    bool listener_started_ = false;
+    std::condition_variable listener_wakes_;
     std::vector<char> input_;  // used by the reading thread only
     size_t input_start_ = 0, input_end_ = 0;
 };

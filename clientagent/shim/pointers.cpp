@@ -25,9 +25,11 @@ CUresult of_device(void* data, CUpointer_attribute attribute, CUdeviceptr addres
         case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
             return put(data, address);
         case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-            return CUDA_ERROR_INVALID_VALUE;
-        case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+            if (stretch.origin != Stretch::Origin::managed) return CUDA_ERROR_INVALID_VALUE;
+            return put(data, address);
         case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+            return put(data, static_cast<unsigned>(stretch.origin == Stretch::Origin::managed));
+        case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
         case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
             return put(data, 0U);

@@ -2,6 +2,7 @@
 #include "contexts.h"
 #include "device_memory.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry::shim {
 namespace {
@@ -11,7 +12,8 @@ CUresult check(CUdeviceptr address, uint64_t count, uint64_t size) {
     if (address % size) return CUDA_ERROR_INVALID_VALUE;
     uint64_t bytes = 0;
     if (__builtin_mul_overflow(count, size, &bytes)) return CUDA_ERROR_INVALID_VALUE;
-    return count == 0 || device_memory().holds(address, bytes) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    if (count && !device_memory().holds(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    return is_host_address(address) ? prepare_device_work() : CUDA_SUCCESS;
 }
 
 CUresult check_rows(CUdeviceptr address, uint64_t pitch, uint64_t width, uint64_t height, uint64_t size) {

@@ -14,6 +14,9 @@ struct LaunchFrame {
 };
 
 constexpr uint32_t most_parameter_bytes = 32764;  // CUDA 12.1 on sm_70 and newer
+// Stands for a function attribute that the driver does not know (-1 is a value that some have).
+constexpr int32_t no_attribute = INT32_MIN;
+
 constexpr uint32_t most_launch_attributes = 32;
 
 }  // namespace gpuferry

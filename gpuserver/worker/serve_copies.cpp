@@ -9,7 +9,7 @@ CUresult copy_to_staging(Session& session, CUdeviceptr source, uint64_t size, CU
     if (size > copy_chunk) return CUDA_ERROR_INVALID_VALUE;
     CUresult result = CUDA_SUCCESS;
     staged.size = size;
-    staged.block = session.staging.take(size, session.current(), result);
+    staged.block = session.staging.take(size, session.current(), result, !session.host_functions.pending());
     if (!staged.block) return result;
     result = driver.cuMemcpyDtoHAsync_v2(staged.block->memory, source, size, stream);
     if (!result) result = driver.cuEventRecord(staged.block->event, stream);
@@ -25,7 +25,7 @@ void serve_copy_in(Request& in, Answer& out) {
     const auto stream = in.handle<CUstream>(Kind::stream);
     Session& session = in.session;
     if (!in.good() || size > copy_chunk || padded(size) + copy_in_fields != in.header.bytes) return out.refuse(in);
-    auto block = session.staging.take(size, session.current(), out.result);
+    auto block = session.staging.take(size, session.current(), out.result, !session.host_functions.pending());
     if (!block) return;
     session.take_bulk(block->memory, size);
     out.result = driver.cuMemcpyHtoDAsync_v2(destination, block->memory, size, stream);

@@ -1,6 +1,8 @@
 // Modules and libraries: one request loads an image, and its reply says all that the client will want to know.
 #include <vector>
 
+#include "jit_options.h"
+#include "launch_frame.h"
 #include "session.h"
 
 namespace gpuferry::worker {
@@ -10,7 +12,7 @@ namespace {
 // describing makes the driver load it.
 constexpr unsigned described_at_load = 64;
 
-constexpr int last_attribute = CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+constexpr int last_attribute = CU_FUNC_ATTRIBUTE_MAX - 1;
 
 // Functions of modules and kernels of libraries answer the same questions through different calls.
 struct Describer {
@@ -28,14 +30,14 @@ struct Describer {
     }
 };
 
-// What the client needs to validate and encode launches. Raises nothing; an attribute that the driver lacks is -1.
+// What the client needs to validate and encode launches. Raises nothing; an attribute that the driver lacks is `no_attribute`.
 CUresult describe(const Describer& about, void* function, Encoder& answer) {
     std::vector<int32_t> attributes;
     for (int which = 0; which <= last_attribute; ++which) {
         int value = 0;
         const CUresult result = about.attribute(&value, which, function);
         if (which == 0 && result != CUDA_SUCCESS) return result;
-        attributes.push_back(result == CUDA_SUCCESS ? value : -1);
+        attributes.push_back(result == CUDA_SUCCESS ? value : no_attribute);
     }
     std::vector<uint32_t> layout;  // pairs: offset, size
     while (layout.size() < 2 * 4096) {
@@ -90,47 +92,6 @@ size_t device_of_current(Session& session) {
     }
     return 0;
 }
-
-// JIT options travel as numbers; the log buffers are the worker's, and their text goes back.
-struct JitOptions {
-    std::vector<CUjit_option> names;
-    std::vector<void*> values;
-    std::vector<char> info, error;
-    int wall_time = -1;  // index of CU_JIT_WALL_TIME, which the driver overwrites
-
-    JitOptions(Request& in) {
-        const auto count = in.value<uint64_t>();
-        if (count > 64) in.fields().spoil();
-        for (uint64_t i = 0; in.good() && i < count; ++i) {
-            const auto name = static_cast<CUjit_option>(in.value<int64_t>());
-            const auto value = in.value<uint64_t>();
-            // The buffers and their sizes come as the pair of sizes alone.
-            if (name == CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES) {
-                add_buffer(info, value, CU_JIT_INFO_LOG_BUFFER, name);
-            } else if (name == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES) {
-                add_buffer(error, value, CU_JIT_ERROR_LOG_BUFFER, name);
-            } else {
-                if (name == CU_JIT_WALL_TIME) wall_time = static_cast<int>(names.size());
-                names.push_back(name);
-                values.push_back(reinterpret_cast<void*>(value));
-            }
-        }
-    }
-    void add_buffer(std::vector<char>& buffer, uint64_t size, CUjit_option place, CUjit_option length) {
-        buffer.resize(std::min<uint64_t>(size, 1u << 20) + 1);
-        names.insert(names.end(), {place, length});
-        values.push_back(buffer.data());
-        values.push_back(reinterpret_cast<void*>(buffer.size() - 1));
-    }
-    void put_results(Encoder& answer) const {
-        answer.put_text(info.empty() ? "" : info.data());
-        answer.put_text(error.empty() ? "" : error.data());
-        uint32_t time = 0;
-        if (wall_time >= 0) std::memcpy(&time, &values[static_cast<size_t>(wall_time)], sizeof time);
-        answer.put<uint64_t>(time);
-    }
-    [[nodiscard]] unsigned count() const { return static_cast<unsigned>(names.size()); }
-};
 
 void load_module(Request& in, Answer& out, Handle name, JitOptions& options, const void* image) {
     CUmodule module = nullptr;

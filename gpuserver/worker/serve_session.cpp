@@ -12,6 +12,8 @@ namespace {
 constexpr uint64_t gibibyte = 1ull << 30;
 // Where the window may lie: far from where Linux puts programs, libraries, heaps and stacks, so that the client can
 // reserve the same addresses. The first that the driver grants is taken.
+// Host memory's twins lie here: no driver and no loader of Linux puts anything there unasked.
+constexpr uint64_t host_window = 0x1800'0000'0000, host_window_size = 1ull << 40;
 constexpr uint64_t window_hints[] = {0x2000'0000'0000, 0x1000'0000'0000, 0x3000'0000'0000,
                                      0x4000'0000'0000, 0x0800'0000'0000, 0x6000'0000'0000};
 
@@ -139,6 +141,10 @@ void serve_open_session(Request& in, Answer& out) {
     snapshot.put<uint64_t>(session.window_base);
     snapshot.put<uint64_t>(session.window_size);
     snapshot.put<uint64_t>(session.granularity);
+    session.host_base = host_window;
+    session.host_size = host_window_size;
+    snapshot.put<uint64_t>(session.host_base);
+    snapshot.put<uint64_t>(session.host_size);
     snapshot.put<uint64_t>(session.devices.size());
     for (size_t index = 0; index < session.devices.size(); ++index) put_device(session, index, snapshot);
     put_error_texts(snapshot);

@@ -10,10 +10,26 @@ namespace {
 
 constexpr size_t input_size = 256u << 10;
 
+// Whether this reply lets the program see what the device has done.
+bool makes_visible(uint16_t op, CUresult result) {
+    switch (static_cast<Op>(op)) {
+        case Op::query_stream:
+        case Op::wait_stream:
+        case Op::query_event:
+        case Op::wait_event:
+        case Op::wait_context:
+            return result != CUDA_ERROR_NOT_READY;
+        default:
+            return false;
+    }
+}
+
 }  // namespace
 
 Session::Session(int descriptor, uint64_t memory)
-    : device_memory(memory), connection_(descriptor), input_(input_size) {}
+    : device_memory(memory), connection_(descriptor), input_(input_size) {
+    output.capture();
+}
 
 void Session::end(const std::string& reason) {
     std::fprintf(stderr, "gpuferry-worker: session ended: %s\n", reason.c_str());
@@ -94,7 +110,7 @@ void Session::dispatch(const RequestHeader& header, std::span<const char> payloa
         handler(in, out);
     }
     if (header.flags & request_awaited) {
-        if (!out.later) reply(header.number, out.result, out.payload.view());
+        if (!out.later) reply(header.number, out.result, out.payload.view(), {}, makes_visible(header.op, out.result));
     } else if (out.result != CUDA_SUCCESS) {
         latch(out.result, static_cast<Op>(header.op));
     }
@@ -133,6 +149,43 @@ void Session::deliver_later(PendingCopy copy) {
     copies_.push_back(std::move(copy));
 }
 
+// The caller holds `replying_`.
+void Session::send_delivery(Delivery kind, std::span<const char> fields, std::span<const char> bytes) {
+    ReplyHeader header;
+    header.result = static_cast<int32_t>(kind);
+    header.bytes = static_cast<uint32_t>(fields.size() + padded(bytes.size()));
+    char padding[8] = {};
+    iovec parts[4] = {{&header, sizeof header},
+                      {const_cast<char*>(fields.data()), fields.size()},
+                      {const_cast<char*>(bytes.data()), bytes.size()},
+                      {padding, padded(bytes.size()) - bytes.size()}};
+    connection_.send(parts, 4);
+}
+
+// What kernels printed, and what they wrote to host memory. The caller holds `replying_`.
+void Session::send_device_changes() {
+    if (const std::string text = output.take(); !text.empty()) {
+        const uint64_t size = text.size();
+        send_delivery(Delivery::output, {reinterpret_cast<const char*>(&size), sizeof size}, text);
+    }
+    if (!twins.any()) return;
+    twins.collect([this](uint64_t address, std::span<const char> bytes) {
+        const uint64_t fields[2] = {address, bytes.size()};
+        send_delivery(Delivery::pages, {reinterpret_cast<const char*>(fields), sizeof fields}, bytes);
+    });
+}
+
+void Session::deliver_turn(uint64_t id) {
+    try {
+        const std::lock_guard held(replying_);
+        if (!copies_.empty()) send_visible_copies();
+        send_device_changes();
+        send_delivery(Delivery::host_function, {reinterpret_cast<const char*>(&id), sizeof id}, {});
+    } catch (const TransportError& error) {
+        end(error.what());
+    }
+}
+
 // Sends the posted device-to-host copies that are complete. The caller holds `replying_`.
 void Session::send_visible_copies() {
     for (auto copy = copies_.begin(); copy != copies_.end();) {
@@ -141,24 +194,19 @@ void Session::send_visible_copies() {
             continue;
         }
         const uint64_t fields[3] = {copy->number, copy->offset, copy->staged.size};
-        ReplyHeader header;
-        header.result = static_cast<int32_t>(Delivery::copied);
-        header.bytes = static_cast<uint32_t>(sizeof fields + padded(copy->staged.size));
-        char padding[8] = {};
-        iovec parts[4] = {{&header, sizeof header},
-                          {const_cast<uint64_t*>(fields), sizeof fields},
-                          {copy->staged.block->memory, copy->staged.size},
-                          {padding, padded(copy->staged.size) - copy->staged.size}};
-        connection_.send(parts, 4);
+        send_delivery(Delivery::copied, {reinterpret_cast<const char*>(fields), sizeof fields},
+                      {copy->staged.block->memory, copy->staged.size});
         staging.give_back(std::move(copy->staged.block));
         copy = copies_.erase(copy);
     }
 }
 
-void Session::reply(uint64_t number, CUresult result, std::span<const char> payload, std::span<const char> bulk) {
+void Session::reply(uint64_t number, CUresult result, std::span<const char> payload, std::span<const char> bulk,
+                    bool visible) {
     try {
         const std::lock_guard held(replying_);
         if (!copies_.empty()) send_visible_copies();
+        if (visible) send_device_changes();
         ReplyHeader header;
         header.number = number;
         header.result = result;
@@ -180,7 +228,7 @@ void Session::reply(uint64_t number, CUresult result, std::span<const char> payl
 void Session::reply_when_staged(uint64_t number, std::shared_ptr<Staged> staged) {
     const auto answer = [this, number, staged](CUresult result) {
         const std::span<const char> bytes(staged->block->memory, staged->size);
-        reply(number, result, {}, result ? std::span<const char>() : bytes);
+        reply(number, result, {}, result ? std::span<const char>() : bytes, true);
         staging.give_back(std::move(staged->block));
     };
     const CUresult now = driver.cuEventQuery(staged->block->event);
@@ -189,7 +237,7 @@ void Session::reply_when_staged(uint64_t number, std::shared_ptr<Staged> staged)
 }
 
 void Session::reply_after(uint64_t number, std::function<CUresult()> wait) {
-    waiters.run(current_, [this, number, wait = std::move(wait)] { reply(number, wait(), {}); });
+    waiters.run(current_, [this, number, wait = std::move(wait)] { reply(number, wait(), {}, {}, true); });
 }
 
 }  // namespace gpuferry::worker

@@ -8,12 +8,15 @@
 #include <mutex>
 #include <string>
 
+#include "device_output.h"
+#include "host_functions.h"
 #include "objects.h"
 #include "quota.h"
 #include "reaper.h"
 #include "request.h"
 #include "staging.h"
 #include "transport.h"
+#include "twins.h"
 #include "waiters.h"
 #include "wire.h"
 
@@ -51,12 +54,16 @@ class Session {
     // Reads the next `size` bytes of the request's bulk data, wherever they are now.
     void take_bulk(void* place, size_t size);
 
-    // A reply, from any thread: deliveries that have become visible go ahead of it.
-    void reply(uint64_t number, CUresult result, std::span<const char> payload, std::span<const char> bulk = {});
+    // A reply, from any thread: copies that have become visible go ahead of it; with `visible`, the reply of a call
+    // that makes all device work visible, so do the device's output and its changes of host memory.
+    void reply(uint64_t number, CUresult result, std::span<const char> payload, std::span<const char> bulk = {},
+               bool visible = false);
     // Remembers the first error of posted calls; the next reply reports it. From any thread.
     void latch(CUresult error, Op op);
     // A device-to-host copy whose bytes go to the client with the first reply after it is complete.
     void deliver_later(PendingCopy copy);
+    // Tells the client that a host function's turn has come.
+    void deliver_turn(uint64_t id);
     // Replies with the bytes of a staged copy once it is complete: at once, or from a waiter thread.
     void reply_when_staged(uint64_t number, std::shared_ptr<Staged> staged);
     // Replies when `wait` returns, on a waiter thread with the dispatcher's current context current.
@@ -69,13 +76,19 @@ class Session {
     Waiters waiters;
     Reaper reaper;
     std::map<uint64_t, Mapping> mappings;  // by address: the client's device memory
+    Twins twins;
+    HostFunctions host_functions{*this};
+    DeviceOutput output;
     uint64_t window_base = 0, window_size = 0, granularity = 0;
+    uint64_t host_base = 0, host_size = 0;  // where the client may have twins of its host memory
     uint64_t device_memory = 0;  // the slice's size, 0 for the whole GPU
 
   private:
     bool fill(size_t needed);
     void dispatch(const RequestHeader& header, std::span<const char> payload);
     void send_visible_copies();
+    void send_delivery(Delivery kind, std::span<const char> fields, std::span<const char> bytes);
+    void send_device_changes();
 
     Connection connection_;
     Handle current_handle_ = 0;

@@ -26,10 +26,10 @@ void Staging::collect(bool wait) {
     }
 }
 
-std::unique_ptr<StagingBlock> Staging::take(size_t size, CUcontext context, CUresult& failure) {
+std::unique_ptr<StagingBlock> Staging::take(size_t size, CUcontext context, CUresult& failure, bool may_wait) {
     const std::lock_guard held(lock_);
     const size_t wanted = size <= small_block ? small_block : copy_chunk;
-    collect(total_ + wanted > most_staging);
+    collect(may_wait && total_ + wanted > most_staging);
     for (auto at = free_.rbegin(); at != free_.rend(); ++at) {
         if ((*at)->size != wanted || (*at)->context != context) continue;
         auto block = std::move(*at);

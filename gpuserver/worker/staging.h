@@ -28,7 +28,7 @@ class Staging {
   public:
     // A block of at least `size` bytes, at most `copy_chunk`, free for use in the current context `context`. When too
     // many are in use it waits for the oldest upload. Null with `failure` set when the driver gives none.
-    std::unique_ptr<StagingBlock> take(size_t size, CUcontext context, CUresult& failure);
+    std::unique_ptr<StagingBlock> take(size_t size, CUcontext context, CUresult& failure, bool may_wait = true);
     // The upload out of the block has been issued, with its event behind it.
     void uploading(std::unique_ptr<StagingBlock> block);
     // The block is free; from any thread.

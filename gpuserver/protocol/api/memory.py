@@ -1,6 +1,6 @@
 """Device memory: allocation without a round trip, queries from the client's own map of addresses."""
 
-from gpuserver.protocol.declare import Family, into, out
+from gpuserver.protocol.declare import Family, into
 
 FAMILY = Family("memory")
 FAMILY.by_hand("cuMemAlloc_v2 cuMemAllocPitch_v2 cuMemFree_v2")
@@ -26,6 +26,6 @@ FAMILY.by_hand("cuMemHostAlloc cuMemAllocHost_v2 cuMemFreeHost cuMemHostRegister
 FAMILY.local("cuMemHostGetFlags")
 FAMILY.same(cuMemHostRegister="cuMemHostRegister_v2")
 
-# Unified memory's hints.
-FAMILY.post("cuMemAdvise cuMemAdvise_v2 cuMemPrefetchAsync cuMemPrefetchAsync_v2")
-FAMILY.ask("cuMemRangeGetAttribute", data=out("dataSize", "char"))
+# Unified memory: the server's GPU reaches its twin, so where it should be is a hint without effect.
+FAMILY.by_hand("cuMemAllocManaged cuMemHostGetDevicePointer_v2")
+FAMILY.local("cuMemAdvise cuMemAdvise_v2 cuMemPrefetchAsync cuMemPrefetchAsync_v2 cuStreamAttachMemAsync")

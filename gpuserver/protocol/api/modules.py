@@ -14,3 +14,9 @@ FAMILY.cached("cuFuncIsLoaded cuFuncLoad")
 FAMILY.by_hand("cuFuncSetAttribute cuKernelSetAttribute")
 FAMILY.post("cuFuncSetCacheConfig cuFuncSetSharedMemConfig")
 FAMILY.post("cuKernelSetCacheConfig")
+FAMILY.by_hand("cuLinkCreate_v2 cuLinkAddData_v2 cuLinkAddFile_v2 cuLinkComplete cuLinkDestroy")
+FAMILY.same(
+    cuLinkCreate="cuLinkCreate_v2",
+    cuLinkAddData="cuLinkAddData_v2",
+    cuLinkAddFile="cuLinkAddFile_v2",
+)

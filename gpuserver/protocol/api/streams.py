@@ -5,7 +5,7 @@ from gpuserver.protocol.declare import Family, into
 FAMILY = Family("streams")
 FAMILY.create("cuStreamCreate cuStreamCreateWithPriority")
 FAMILY.post("cuStreamDestroy_v2", destroys="hStream")
-FAMILY.post("cuStreamWaitEvent cuStreamCopyAttributes cuStreamAttachMemAsync")
+FAMILY.post("cuStreamWaitEvent cuStreamCopyAttributes")
 FAMILY.post("cuStreamWaitValue32_v2 cuStreamWaitValue64_v2 cuStreamWriteValue32_v2 cuStreamWriteValue64_v2")
 FAMILY.post("cuStreamBatchMemOp_v2", paramArray=into("count"))
 FAMILY.ask("cuStreamGetPriority cuStreamGetFlags cuStreamGetDevice cuStreamGetId cuStreamGetDevResource")
