@@ -37,6 +37,9 @@ from gpuserver.protocol.handshake import (
 log = structlog.get_logger()
 HANDSHAKE_SECONDS = 10.0
 MOST_STRANGERS = 256
+REQUEST_HEADER = struct.Struct("<IHHQQ")  # wire.h
+REPLY_HEADER = struct.Struct("<QIiiHH")
+DEVICE_UNAVAILABLE = 46  # CUDA_ERROR_DEVICE_UNAVAILABLE
 
 
 @dataclass(frozen=True)
@@ -142,11 +145,13 @@ class Daemon:
             slices = self.leases.open_session(hello)
         except NoRoomError as error:
             log.warning("session refused", peer=peer, reason=str(error))
+            await _turn_away(connection, f"{error}: ask for less, or wait")
             return
         try:
             worker = await self._start_worker(connection, slices)
         except OSError as error:
             log.error("worker not started", program=str(self.worker.program), reason=str(error))
+            await _turn_away(connection, "its worker could not be started; its log says why")
             self.leases.close_session(hello)
             return
         connection.close()  # the worker's own copy is the only one now: its end is the connection's end
@@ -170,6 +175,18 @@ class Daemon:
             stdin=asyncio.subprocess.DEVNULL,
             env=environment,
         )
+
+
+async def _turn_away(connection: socket.socket, reason: str) -> None:
+    """Answer the client's first request, which is on its way already, in the worker's stead."""
+    text = reason.encode()
+    text = struct.pack("<Q", len(text)) + text + bytes(-len(text) % 8)
+    with contextlib.suppress(OSError, EOFError, TimeoutError):
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            connection.setblocking(False)
+            request = REQUEST_HEADER.unpack(await _receive(connection, REQUEST_HEADER.size))
+            answer = REPLY_HEADER.pack(request[3], len(text), DEVICE_UNAVAILABLE, 0, 0, 0)
+            await asyncio.get_running_loop().sock_sendall(connection, answer + text)
 
 
 def _described(record: SessionRecord) -> dict[str, object]:

@@ -13,6 +13,7 @@
 #include "contexts.h"
 #include "deliveries.h"
 #include "device_memory.h"
+#include "entry.h"
 #include "handshake.h"
 
 namespace gpuferry {
@@ -74,6 +75,7 @@ LeaseId read_lease() {
 
 void forget_session_in_child() {
     client().set_forked();
+    update_entry_mode();
 }
 
 }  // namespace
@@ -126,8 +128,11 @@ void Client::open() {
                              " ended the session at once: wrong secret, or its worker failed; its log says which");
     }
     if (reply.header.result) {
-        throw HandshakeError("GPU server " + server + " has no usable GPU for this lease (CUDA error " +
-                             std::to_string(reply.header.result) + ")");
+        const std::string_view why = Decoder(reply.payload).take_text();
+        throw HandshakeError("GPU server " + server + ": " +
+                             (why.empty() ? "no usable GPU for this lease (CUDA error " +
+                                                std::to_string(reply.header.result) + ")"
+                                          : std::string(why)));
     }
     read_snapshot(reply.payload);
     reserve_window();

@@ -26,6 +26,10 @@ struct ThreadState {
     // The thread's own stream in the context it used last.
     Context* stream_context;
     Handle stream;
+    // The stream that was last waited for, and the last request that anybody had posted when the wait was over.
+    Handle idle_stream;
+    const Context* idle_context;
+    uint64_t idle_since;
 };
 thread_local ThreadState thread_state;
 
@@ -119,6 +123,20 @@ Handle resolve_stream(CUstream stream) {
         }
     }
     return context ? state.stream : 0;
+}
+
+void note_stream_idle(CUstream stream) {
+    ThreadState& state = thread_state;
+    state.idle_stream = resolve_stream(stream);
+    state.idle_context = current_context();
+    state.idle_since = client().link()->last_number();
+}
+
+bool is_stream_idle(CUstream stream) {
+    const ThreadState& state = thread_state;
+    const Context* context = current_context();
+    return context && !context->sticky && state.idle_context == context && state.idle_stream == resolve_stream(stream) &&
+           state.idle_since == client().link()->last_number();
 }
 
 namespace shim {

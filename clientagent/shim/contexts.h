@@ -42,4 +42,9 @@ class PerThreadStreamScope {
 // it is first used.
 Handle resolve_stream(CUstream stream);
 
+// After a reply that waited for all work of a stream: as long as nothing more is posted by any thread, a wait for the
+// same stream in this thread has nothing to wait for. cudart waits again after each blocking copy.
+void note_stream_idle(CUstream stream);
+bool is_stream_idle(CUstream stream);
+
 }  // namespace gpuferry

@@ -112,7 +112,9 @@ CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUst
     if (!blocking && host_memory().is_pinned(destination, size)) {
         return download_later(destination, source, size, stream);
     }
-    return download(destination, source, size, stream);
+    const CUresult result = download(destination, source, size, stream);
+    if (!result) note_stream_idle(stream);
+    return result;
 }
 
 CUresult device_to_device(CUdeviceptr destination, CUdeviceptr source, size_t size, CUstream stream) {

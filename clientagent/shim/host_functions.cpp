@@ -16,7 +16,7 @@ namespace gpuferry {
 namespace {
 
 std::mutex lock;
-std::condition_variable more;
+std::condition_variable& more = *new std::condition_variable;  // never destroyed: a thread waits for it at exit
 uint64_t last_id = 0;
 std::map<uint64_t, std::function<void()>>& functions() {
     static auto* all = new std::map<uint64_t, std::function<void()>>;

@@ -64,6 +64,11 @@ class Link {
     void listen(bool on);
     // Sends everything that was posted so far (at exit).
     void flush();
+    // The number of the last request so far.
+    [[nodiscard]] uint64_t last_number() {
+        const std::lock_guard held(sending_);
+        return last_number_;
+    }
     [[nodiscard]] bool lost() const { return lost_.load(std::memory_order_relaxed); }
     // In a forked child: gives up the parent's socket without a word to the peer.
     void abandon() { lost_ = true; }

@@ -20,7 +20,10 @@ CUresult ask_about_event(Op op, CUevent event) {
 }  // namespace
 
 CUresult cuStreamSynchronize(CUstream hStream) {
-    return ask_about(Op::wait_stream, Kind::stream, to_handle(hStream));
+    if (is_stream_idle(hStream)) return CUDA_SUCCESS;
+    const CUresult result = ask_about(Op::wait_stream, Kind::stream, to_handle(hStream));
+    if (!result) note_stream_idle(hStream);
+    return result;
 }
 CUresult cuStreamQuery(CUstream hStream) {
     return ask_about(Op::query_stream, Kind::stream, to_handle(hStream));

@@ -43,6 +43,7 @@ CUresult Twins::end(uint64_t address, Quota& quota) {
     if (found == twins_.end()) return CUDA_ERROR_INVALID_VALUE;
     auto* place = reinterpret_cast<void*>(address);
     const CUresult result = driver.cuMemHostUnregister(place);
+    if (result) return result;  // the driver still uses it: it stays
     munmap(place, found->second.size);
     if (found->second.charged) quota.give_back(found->second.device, found->second.size);
     twins_.erase(found);
@@ -92,7 +93,11 @@ void serve_make_twin(Request& in, Answer& out) {
 void serve_end_twin(Request& in, Answer& out) {
     const auto address = in.value<uint64_t>();
     if (!in.good()) return out.refuse(in);
-    out.result = in.session.twins.end(address, in.session.quota);
+    Session& session = in.session;
+    // The program may have no context current when memory goes; the driver wants one.
+    if (!session.current()) driver.cuCtxSetCurrent(session.devices.front().primary);
+    out.result = session.twins.end(address, session.quota);
+    if (!session.current()) driver.cuCtxSetCurrent(nullptr);
 }
 
 void serve_write_twin(Request& in, Answer& out) {
