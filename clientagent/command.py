@@ -22,6 +22,9 @@ class Subcommand:
 
 SUBCOMMANDS = {
     "run": Subcommand("clientagent.run:main", "client", "run a program on the GPUs of a GPU server"),
+    "list": Subcommand("clientagent.show:list_gpus", "client", "the GPUs and sessions of a GPU server"),
+    "smi": Subcommand("clientagent.show:smi", "client", "the same in the manner of nvidia-smi"),
+    "version": Subcommand("clientagent.show:version", "client", "the versions of this client"),
     "gpuserver": Subcommand("gpuserver.command:main", "gpuserver", "the GPU server daemon"),
     "softgpu": Subcommand("gpuserver.softgpu.command:main", "gpuserver", "run a program on the software GPU"),
     "vcenter": Subcommand("vcenter.command:main", "vcenter", "hosts, GPUs, passthrough and server VMs of a vCenter"),

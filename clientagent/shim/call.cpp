@@ -3,6 +3,25 @@
 #include "entry.h"
 
 namespace gpuferry {
+namespace {
+
+// What CUDA says of a handle of this kind that is none.
+CUresult error_of_stale(Kind kind) {
+    switch (kind) {
+        case Kind::context:
+            return CUDA_ERROR_INVALID_CONTEXT;
+        case Kind::graph:
+        case Kind::graph_node:
+        case Kind::graph_exec:
+        case Kind::memory_pool:
+        case Kind::allocation:
+            return CUDA_ERROR_INVALID_VALUE;
+        default:
+            return CUDA_ERROR_INVALID_HANDLE;
+    }
+}
+
+}  // namespace
 
 void Call::put_handle(Kind kind, Handle handle) {
     if (kind == Kind::stream && handle != destroyed_) {
@@ -11,7 +30,7 @@ void Call::put_handle(Kind kind, Handle handle) {
         return fields_.put(resolved);
     }
     if (handle && !handles_table().living(kind, handle)) {
-        fail(kind == Kind::context ? CUDA_ERROR_INVALID_CONTEXT : CUDA_ERROR_INVALID_HANDLE);
+        fail(error_of_stale(kind));
     }
     fields_.put(handle);
 }
@@ -20,13 +39,7 @@ void Call::put_handle(Kind kind, Handle handle) {
 bool Call::admitted() {
     context_ = current_context();
     if (error_) return false;
-    if (context_) {
-        if (context_->destroyed) {
-            error_ = CUDA_ERROR_CONTEXT_IS_DESTROYED;
-        } else if (const CUresult sticky = context_->sticky) {
-            error_ = sticky;
-        }
-    }
+    if (context_) error_ = check_usable(context_);
     return !error_;
 }
 

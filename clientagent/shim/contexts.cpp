@@ -7,6 +7,7 @@
 #include "device_memory.h"
 #include "shim_calls.h"
 #include "tables/slot_table.h"
+#include "twins.h"
 
 namespace gpuferry {
 namespace {
@@ -48,7 +49,7 @@ CUresult check(CUcontext handle, Context*& context) {
     bool known = true;
     context = find_context(handle, known);
     if (!known) return CUDA_ERROR_INVALID_CONTEXT;
-    if (context && context->destroyed) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    if (context && context->destroyed) return CUDA_ERROR_INVALID_CONTEXT;
     return CUDA_SUCCESS;
 }
 
@@ -82,6 +83,12 @@ Context* find_context(CUcontext handle, bool& known) {
     auto* context = handles_table().find<Context>(Kind::context, to_handle(handle));
     known = context != nullptr;
     return context;
+}
+
+CUresult check_usable(const Context* context) {
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (context->destroyed || (context->primary && context->retained == 0)) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    return context->sticky;
 }
 
 bool is_sticky(CUresult error) {
@@ -311,8 +318,9 @@ CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned flags) {
 }
 
 CUresult cuCtxSynchronize() {
-    Call call(Op::wait_context);
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = prepare_device_work()) return failure;
+    Call call(Op::wait_context);
     call.ask();
     return call.result();
 }

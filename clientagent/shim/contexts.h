@@ -23,6 +23,9 @@ Context* current_context();
 // Null for no context; an unknown handle is no context either, with `known` false.
 Context* find_context(CUcontext handle, bool& known);
 
+// Whether calls may be made in this context: none, one that is gone, and one that has failed say so.
+CUresult check_usable(const Context* context);
+
 // Errors after which every call in their context fails the same way.
 bool is_sticky(CUresult error);
 

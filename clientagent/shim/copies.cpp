@@ -82,8 +82,7 @@ CUresult download_later(void* destination, CUdeviceptr source, size_t size, CUst
 
 CUresult check_device(CUdeviceptr address, size_t size) {
     const Context* context = current_context();
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
-    if (const CUresult sticky = context->sticky) return sticky;
+    if (const CUresult failure = check_usable(context)) return failure;
     if (!device_memory().holds(address, size)) return CUDA_ERROR_INVALID_VALUE;
     return is_host_address(address) ? prepare_device_work() : CUDA_SUCCESS;
 }

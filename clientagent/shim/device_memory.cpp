@@ -348,8 +348,7 @@ namespace shim {
 
 CUresult cuMemAlloc_v2(CUdeviceptr* dptr, size_t bytesize) {
     Context* context = current_context();
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
-    if (const CUresult sticky = context->sticky) return sticky;
+    if (const CUresult failure = check_usable(context)) return failure;
     if (!dptr || !bytesize) return CUDA_ERROR_INVALID_VALUE;
     return device_memory().allocate(context, bytesize, *dptr, context->device);
 }
@@ -371,16 +370,14 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* dptr, size_t* pPitch, size_t WidthInByt
 
 CUresult cuMemFree_v2(CUdeviceptr dptr) {
     const Context* context = current_context();
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
-    if (const CUresult sticky = context->sticky) return sticky;
+    if (const CUresult failure = check_usable(context)) return failure;
     if (!dptr) return CUDA_SUCCESS;
     return device_memory().free(dptr);
 }
 
 CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
     const Context* context = current_context();
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
-    if (const CUresult sticky = context->sticky) return sticky;
+    if (const CUresult failure = check_usable(context)) return failure;
     uint64_t left = 0, all = 0;
     device_memory().info(context->device, left, all);
     if (free) *free = left;

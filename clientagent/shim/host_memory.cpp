@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <vector>
+
 #include "contexts.h"
 #include "device_memory.h"
 #include "shim_calls.h"
@@ -61,6 +63,18 @@ void HostMemory::set_device_address(uintptr_t base, uint64_t address) {
     if (const auto found = blocks_.find(base); found != blocks_.end()) found->second.device_address = address;
 }
 
+namespace {
+
+// Whether every page of the range belongs to this process.
+bool is_mapped(const void* start, size_t size) {
+    const auto first = reinterpret_cast<uintptr_t>(start) & ~uintptr_t{4095};
+    const uintptr_t length = reinterpret_cast<uintptr_t>(start) + size - first;
+    std::vector<unsigned char> pages((length + 4095) / 4096);
+    return mincore(reinterpret_cast<void*>(first), length, pages.data()) == 0;
+}
+
+}  // namespace
+
 void drop_host_pages(void* memory, uint64_t size) {
     mmap(memory, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     give_host_addresses_back(reinterpret_cast<uint64_t>(memory), size);
@@ -107,7 +121,7 @@ CUresult cuMemFreeHost(void* p) {
 
 CUresult cuMemHostRegister_v2(void* p, size_t bytesize, unsigned Flags) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
-    if (!p || !bytesize) return CUDA_ERROR_INVALID_VALUE;
+    if (!p || !bytesize || !is_mapped(p, bytesize)) return CUDA_ERROR_INVALID_VALUE;
     return host_memory().add(p, {bytesize, Flags, true, current_context()}) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
 }
 

@@ -70,9 +70,8 @@ CUresult find_parameters(const Function& function, void** pointers, void** extra
 CUresult launch(CUfunction handle, LaunchFrame& frame, CUstream stream, void** pointers, void** extra,
                 const CUlaunchAttribute* attributes) {
     const Context* context = current_context();
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
-    if (const CUresult sticky = context->sticky) return sticky;
-    CUresult failure = CUDA_SUCCESS;
+    CUresult failure = check_usable(context);
+    if (failure) return failure;
     const Function* function = find_function(handle, failure);
     if (!function) return failure;
     failure = check_limits(*client().device(context->device), *function, frame);

@@ -1,11 +1,14 @@
 // Calls that wait for streams and events, or ask whether they are done: one round trip each.
 #include "call.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry::shim {
 namespace {
 
 CUresult ask_about(Op op, Kind kind, Handle handle) {
+    // Work that is waited for may itself wait for what the program has written to host memory.
+    if (const CUresult failure = prepare_device_work()) return failure;
     Call call(op);
     call.handle(kind, handle);
     call.ask();

@@ -3,7 +3,7 @@
 from gpuserver.protocol.declare import Family
 
 FAMILY = Family("events")
-FAMILY.create("cuEventCreate")
+FAMILY.create("cuEventCreate", wrapped=True)
 FAMILY.post("cuEventRecord cuEventRecordWithFlags")
 FAMILY.post("cuEventDestroy_v2", destroys="hEvent")
 FAMILY.ask("cuEventElapsedTime_v2")

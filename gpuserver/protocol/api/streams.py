@@ -3,10 +3,12 @@
 from gpuserver.protocol.declare import Family, into
 
 FAMILY = Family("streams")
-FAMILY.create("cuStreamCreate cuStreamCreateWithPriority")
+FAMILY.create("cuStreamCreate cuStreamCreateWithPriority", wrapped=True)
 FAMILY.post("cuStreamDestroy_v2", destroys="hStream")
 FAMILY.post("cuStreamWaitEvent cuStreamCopyAttributes")
-FAMILY.post("cuStreamWaitValue32_v2 cuStreamWaitValue64_v2 cuStreamWriteValue32_v2 cuStreamWriteValue64_v2")
+FAMILY.post(
+    "cuStreamWaitValue32_v2 cuStreamWaitValue64_v2 cuStreamWriteValue32_v2 cuStreamWriteValue64_v2", wrapped=True
+)
 FAMILY.post("cuStreamBatchMemOp_v2", paramArray=into("count"))
 FAMILY.ask("cuStreamGetPriority cuStreamGetFlags cuStreamGetDevice cuStreamGetId cuStreamGetDevResource")
 FAMILY.ask("cuStreamGetAttribute cuStreamGetCtx")
