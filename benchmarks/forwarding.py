@@ -57,7 +57,9 @@ def native() -> dict[str, str]:
 
 def idle_worker_mib(server: GpuServer) -> float:
     """Resident memory of a worker whose client does nothing, less that of a process that has only the driver."""
-    hold = "import ctypes, sys; assert ctypes.CDLL('libcuda.so.1').cuInit(0) == 0; print(1, flush=True); sys.stdin.read()"
+    hold = (
+        "import ctypes, sys; assert ctypes.CDLL('libcuda.so.1').cuInit(0) == 0; print(1, flush=True); sys.stdin.read()"
+    )
     with subprocess.Popen(
         [sys.executable, "-c", hold],
         env=surroundings(**server.shim_environment()),
@@ -100,7 +102,9 @@ def plot(results: dict[str, dict[str, float]], path: Path) -> None:
 
     figure, axes = pyplot.subplots()
     for loop in results["native"]:
-        axes.plot(DELAYS_US, [results[str(d)][loop] / results["native"][loop] for d in DELAYS_US], "o-", label=loop[:-3])
+        axes.plot(
+            DELAYS_US, [results[str(d)][loop] / results["native"][loop] for d in DELAYS_US], "o-", label=loop[:-3]
+        )
     axes.set_xscale("symlog", linthresh=50)
     axes.set_yscale("log")
     axes.set_xlabel("added round trip delay, µs")

@@ -35,10 +35,14 @@ def list_gpus(arguments: List[str]) -> int:
         return _refuse("list", error)
     for gpu in inventory["gpus"]:
         free = gpu["memory_total_mib"] - gpu["memory_used_mib"]
-        sys.stdout.write(f"GPU {gpu['ordinal']}  {gpu['name']}  {gpu['uuid']}  {free} of {gpu['memory_total_mib']} MiB free\n")
+        sys.stdout.write(
+            f"GPU {gpu['ordinal']}  {gpu['name']}  {gpu['uuid']}  {free} of {gpu['memory_total_mib']} MiB free\n"
+        )
     for session in inventory["sessions"]:
         shares = ", ".join(f"GPU {g['ordinal']}: {g['memory_mib'] or 'all'} MiB" for g in session["gpus"])
-        sys.stdout.write(f"session  {session['program']} (process {session['process']} at {session['peer']})  {shares}\n")
+        sys.stdout.write(
+            f"session  {session['program']} (process {session['process']} at {session['peer']})  {shares}\n"
+        )
     return 0
 
 
@@ -58,7 +62,9 @@ def smi(arguments: List[str]) -> int:
     sys.stdout.write(f"| {'GPU  Name':<32} {'Bus-Id':<17} {'Temp':>6} {'GPU-Util':>9} {'':>8} |\n")
     for gpu in inventory["gpus"]:
         temperature, use = _known(gpu["temperature"], "C"), _known(gpu["utilisation"], "%")
-        sys.stdout.write(f"| {gpu['ordinal']:>3}  {gpu['name']:<27} {gpu['pci_bus_id']:<17} {temperature:>6} {use:>9} {'':>8} |\n")
+        sys.stdout.write(
+            f"| {gpu['ordinal']:>3}  {gpu['name']:<27} {gpu['pci_bus_id']:<17} {temperature:>6} {use:>9} {'':>8} |\n"
+        )
         memory = f"{gpu['memory_used_mib']}MiB / {gpu['memory_total_mib']}MiB"
         sys.stdout.write(f"|      {memory:<70} |\n")
     sys.stdout.write(line)

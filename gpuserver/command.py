@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import structlog
+
 from gpuserver.daemon import Daemon, WorkerCommand
 from gpuserver.inventory import NvmlError, load_nvml, read_gpus
 from gpuserver.leases import StaticLeases
@@ -98,6 +100,7 @@ async def run_daemon(daemon: Daemon, listener: socket.socket) -> None:
 
 
 def serve(options: argparse.Namespace) -> int:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     driver = driver_library(options.driver)
     worker = WorkerCommand(find_native(WORKER), driver)
     secret = read_secret(options.secret_file)

@@ -139,6 +139,9 @@ CUresult cuModuleLoadDataEx(CUmodule* module, const void* data, unsigned, CUjit_
     *module = reinterpret_cast<CUmodule>(read_image(data));
     return CUDA_SUCCESS;
 }
+CUresult cuModuleLoadData(CUmodule* module, const void* data) {
+    return cuModuleLoadDataEx(module, data, 0, nullptr, nullptr);
+}
 CUresult cuLibraryLoadData(CUlibrary* library, const void* data, CUjit_option*, void**, unsigned, CUlibraryOption*,
                            void**, unsigned) {
     *library = reinterpret_cast<CUlibrary>(read_image(data));

@@ -90,4 +90,6 @@ def test_the_same_forwarded(servers: Servers, case: Case) -> None:
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}\n{server.log.read_text()}"
+    assert done.returncode == 0, (
+        f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}\n{server.log.read_text()}"
+    )
