@@ -21,12 +21,18 @@ class Subcommand:
 
 
 SUBCOMMANDS = {
+    "run": Subcommand("clientagent.run:main", "client", "run a program on the GPUs of a GPU server"),
+    "smi": Subcommand("clientagent.show:smi", "client", "the same in the manner of nvidia-smi"),
+    "version": Subcommand("clientagent.show:version", "client", "the versions of this client"),
+    "gpuserver": Subcommand("gpuserver.command:main", "gpuserver", "the GPU server daemon"),
     "enrol": Subcommand("clientagent.pool_commands:enrol_main", "client", "make this machine known to the appliance"),
     "agent": Subcommand("clientagent.pool_commands:agent_main", "client", "keep this VM's leases, watch its health"),
     "request": Subcommand("clientagent.pool_commands:request_main", "client", "hold GPUs until they are released"),
     "client": Subcommand("clientagent.pool_commands:client_main", "client", "run a program on the requested GPUs"),
     "release": Subcommand("clientagent.pool_commands:release_main", "client", "give requested GPUs back"),
-    "list": Subcommand("clientagent.pool_commands:list_main", "client", "the pool's GPUs and servers, your leases"),
+    "list": Subcommand(
+        "clientagent.listing:main", "client", "the pool's GPUs and servers, your leases; or one server's"
+    ),
     "health": Subcommand("clientagent.pool_commands:health_main", "client", "how this client and the servers are"),
     "netperf": Subcommand("clientagent.pool_commands:netperf_main", "client", "measure the way to the servers"),
     "appliance": Subcommand("appliance.command:main", "appliance", "the management service of a site"),

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "config.h"
+#include "md2.h"
 #include "tables/export_table.h"
-#include "tables/md2.h"
 
 namespace softgpu {
 namespace {
@@ -52,7 +52,7 @@ CUresult prove(uint32_t version, uint64_t unix_seconds, uint64_t result[2]) {
     for (const auto& device : visible_devices()) {
         append(message, DeviceStatement{device.uuid, device.pci_domain, device.pci_bus, device.pci_device});
     }
-    Md2Digest digest = hmac_md2(key, message);
+    gpuferry::Md2Digest digest = gpuferry::hmac_md2(key, message);
     std::memcpy(result, digest.data(), digest.size());
     return CUDA_SUCCESS;
 }

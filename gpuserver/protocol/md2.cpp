@@ -1,9 +1,9 @@
-#include "tables/md2.h"
+#include "md2.h"
 
 #include <algorithm>
 #include <vector>
 
-namespace softgpu {
+namespace gpuferry {
 namespace {
 
 // RFC 1319, section 3.2: a permutation of 0..255 made from the digits of pi.
@@ -66,4 +66,4 @@ Md2Digest hmac_md2(std::span<const uint8_t> key, std::span<const uint8_t> messag
     return md2(outer);
 }
 
-}  // namespace softgpu
+}  // namespace gpuferry

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <span>
 
-namespace softgpu {
+namespace gpuferry {
 
 using Md2Digest = std::array<uint8_t, 16>;
 
@@ -16,4 +16,4 @@ Md2Digest md2(std::span<const uint8_t> message);
 // `key` has at most 16 bytes.
 Md2Digest hmac_md2(std::span<const uint8_t> key, std::span<const uint8_t> message);
 
-}  // namespace softgpu
+}  // namespace gpuferry

@@ -1,0 +1,339 @@
+// cuCtx*, cuDevicePrimaryCtx*: the stack of current contexts is the client's own.
+#include "contexts.h"
+
+#include <vector>
+
+#include "call.h"
+#include "device_memory.h"
+#include "shim_calls.h"
+#include "tables/slot_table.h"
+#include "twins.h"
+
+namespace gpuferry {
+namespace {
+
+std::vector<Context*>& primaries() {
+    static auto* all = new std::vector<Context*>;
+    return *all;
+}
+std::atomic<unsigned long long> next_id = 1;
+
+// A thread's stack of contexts, and its own default streams. No destructors: calls may come after those have run.
+constexpr int deepest_stack = 64;
+struct ThreadState {
+    Context* stack[deepest_stack];
+    int depth;
+    bool per_thread_default;
+    // The thread's own stream in the context it used last.
+    Context* stream_context;
+    Handle stream;
+    // The stream that was last waited for, and the last request that anybody had posted when the wait was over.
+    Handle idle_stream;
+    const Context* idle_context;
+    uint64_t idle_since;
+};
+thread_local ThreadState thread_state;
+
+Context* make_context(Handle handle, CUdevice device, bool primary, unsigned flags) {
+    auto* context = new Context;
+    context->handle = handle;
+    context->device = device;
+    context->primary = primary;
+    context->flags = flags;
+    context->id = next_id++;
+    return context;
+}
+
+// A context that the program may use: living, and if primary then held by somebody.
+CUresult check(CUcontext handle, Context*& context) {
+    bool known = true;
+    context = find_context(handle, known);
+    if (!known) return CUDA_ERROR_INVALID_CONTEXT;
+    if (context && context->destroyed) return CUDA_ERROR_INVALID_CONTEXT;
+    return CUDA_SUCCESS;
+}
+
+CUresult end_primary(Context* context) {
+    Call call(Op::reset_primary);
+    call.value<uint64_t>(static_cast<uint64_t>(context->device));
+    context->sticky = CUDA_SUCCESS;
+    drop_context_local_storage(context);
+    device_memory().forget_device(context->device);
+    return call.post_anywhere();
+}
+
+}  // namespace
+
+void open_contexts(const Snapshot& snapshot) {
+    for (size_t i = 0; i < snapshot.devices.size(); ++i) {
+        Context* context = make_context(snapshot.devices[i].primary, static_cast<CUdevice>(i), true, 0);
+        primaries().push_back(context);
+        handles_table().adopt(context->handle, context);
+    }
+}
+
+Context* current_context() {
+    const ThreadState& state = thread_state;
+    return state.depth ? state.stack[state.depth - 1] : nullptr;
+}
+
+Context* find_context(CUcontext handle, bool& known) {
+    known = true;
+    if (!handle) return nullptr;
+    auto* context = handles_table().find<Context>(Kind::context, to_handle(handle));
+    known = context != nullptr;
+    return context;
+}
+
+CUresult check_usable(const Context* context) {
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (context->destroyed || (context->primary && context->retained == 0)) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    return context->sticky;
+}
+
+bool is_sticky(CUresult error) {
+    switch (error) {
+        case CUDA_ERROR_ECC_UNCORRECTABLE:
+        case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+        case CUDA_ERROR_ILLEGAL_ADDRESS:
+        case CUDA_ERROR_LAUNCH_TIMEOUT:
+        case CUDA_ERROR_ASSERT:
+        case CUDA_ERROR_HARDWARE_STACK_ERROR:
+        case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+        case CUDA_ERROR_MISALIGNED_ADDRESS:
+        case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+        case CUDA_ERROR_INVALID_PC:
+        case CUDA_ERROR_LAUNCH_FAILED:
+            return true;
+        default:
+            return false;
+    }
+}
+
+PerThreadStreamScope::PerThreadStreamScope() : before_(thread_state.per_thread_default) {
+    thread_state.per_thread_default = true;
+}
+PerThreadStreamScope::~PerThreadStreamScope() {
+    thread_state.per_thread_default = before_;
+}
+
+Handle resolve_stream(CUstream stream) {
+    ThreadState& state = thread_state;
+    const bool own = stream == CU_STREAM_PER_THREAD || (!stream && state.per_thread_default);
+    if (!own) return to_handle(stream);
+    Context* context = current_context();
+    if (context && (state.stream_context != context || !handles_table().living(Kind::stream, state.stream))) {
+        CUstream made = nullptr;
+        if (shim::cuStreamCreate(&made, CU_STREAM_DEFAULT) == CUDA_SUCCESS) {
+            state.stream_context = context;
+            state.stream = to_handle(made);
+        }
+    }
+    return context ? state.stream : 0;
+}
+
+void note_stream_idle(CUstream stream) {
+    ThreadState& state = thread_state;
+    state.idle_stream = resolve_stream(stream);
+    state.idle_context = current_context();
+    state.idle_since = client().link()->last_number();
+}
+
+bool is_stream_idle(CUstream stream) {
+    const ThreadState& state = thread_state;
+    const Context* context = current_context();
+    return context && !context->sticky && state.idle_context == context &&
+           state.idle_stream == resolve_stream(stream) && state.idle_since == client().link()->last_number();
+}
+
+namespace shim {
+
+CUresult cuCtxGetCurrent(CUcontext* pctx) {
+    if (!pctx) return CUDA_ERROR_INVALID_VALUE;
+    const Context* context = current_context();
+    *pctx = context ? from_handle<CUcontext>(context->handle) : nullptr;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxSetCurrent(CUcontext ctx) {
+    Context* context = nullptr;
+    if (const CUresult failure = check(ctx, context)) return failure;
+    ThreadState& state = thread_state;
+    if (state.depth) --state.depth;
+    if (context) state.stack[state.depth++] = context;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxPushCurrent_v2(CUcontext ctx) {
+    Context* context = nullptr;
+    if (const CUresult failure = check(ctx, context)) return failure;
+    ThreadState& state = thread_state;
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (state.depth == deepest_stack) return CUDA_ERROR_OUT_OF_MEMORY;
+    state.stack[state.depth++] = context;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxPopCurrent_v2(CUcontext* pctx) {
+    ThreadState& state = thread_state;
+    if (!state.depth) return CUDA_ERROR_INVALID_CONTEXT;
+    const Context* context = state.stack[--state.depth];
+    if (pctx) *pctx = from_handle<CUcontext>(context->handle);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetDevice(CUdevice* device) {
+    const Context* context = current_context();
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!device) return CUDA_ERROR_INVALID_VALUE;
+    *device = context->device;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetDevice_v2(CUdevice* device, CUcontext ctx) {
+    if (!ctx) return cuCtxGetDevice(device);
+    Context* context = nullptr;
+    if (const CUresult failure = check(ctx, context)) return failure;
+    if (!device) return CUDA_ERROR_INVALID_VALUE;
+    *device = context->device;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetApiVersion(CUcontext ctx, unsigned* version) {
+    Context* context = current_context();
+    if (ctx) {
+        if (const CUresult failure = check(ctx, context)) return failure;
+    }
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!version) return CUDA_ERROR_INVALID_VALUE;
+    *version = 3020;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetFlags(unsigned* flags) {
+    const Context* context = current_context();
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!flags) return CUDA_ERROR_INVALID_VALUE;
+    *flags = context->flags;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetId(CUcontext ctx, unsigned long long* id) {
+    Context* context = current_context();
+    if (ctx) {
+        if (const CUresult failure = check(ctx, context)) return failure;
+    }
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!id) return CUDA_ERROR_INVALID_VALUE;
+    *id = context->id;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxCreate_v2(CUcontext* pctx, unsigned flags, CUdevice dev) {
+    if (!pctx) return CUDA_ERROR_INVALID_VALUE;
+    if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
+    if (flags & ~static_cast<unsigned>(CU_CTX_FLAGS_MASK)) return CUDA_ERROR_INVALID_VALUE;
+    ThreadState& state = thread_state;
+    if (state.depth == deepest_stack) return CUDA_ERROR_OUT_OF_MEMORY;
+    Context* context = make_context(0, dev, false, flags);
+    Call call(Op::create_context);
+    call.create(Kind::context, pctx, context);
+    context->handle = to_handle(*pctx);
+    call.value<uint32_t>(flags);
+    call.value<uint64_t>(static_cast<uint64_t>(dev));
+    if (const CUresult failure = call.post_anywhere()) return failure;
+    state.stack[state.depth++] = context;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuCtxCreate_v3(CUcontext* pctx, CUexecAffinityParam* paramsArray, int numParams, unsigned flags,
+                        CUdevice dev) {
+    if (paramsArray && numParams) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;  // needs MPS on the server
+    return shim::cuCtxCreate_v2(pctx, flags, dev);
+}
+
+CUresult cuCtxCreate_v4(CUcontext* pctx, CUctxCreateParams* ctxCreateParams, unsigned flags, CUdevice dev) {
+    if (ctxCreateParams && (ctxCreateParams->numExecAffinityParams || ctxCreateParams->cigParams)) {
+        return CUDA_ERROR_NOT_SUPPORTED;
+    }
+    return shim::cuCtxCreate_v2(pctx, flags, dev);
+}
+
+CUresult cuCtxDestroy_v2(CUcontext ctx) {
+    Context* context = nullptr;
+    if (const CUresult failure = check(ctx, context)) return failure;
+    if (!context || context->primary) return CUDA_ERROR_INVALID_CONTEXT;
+    Call call(Op::destroy_context);
+    call.handle(Kind::context, ctx);
+    const CUresult result = call.post_anywhere();
+    context->destroyed = true;
+    drop_context_local_storage(context);
+    ThreadState& state = thread_state;
+    if (current_context() == context) --state.depth;
+    device_memory().forget_context(context);
+    return result;
+}
+
+CUresult cuDevicePrimaryCtxRetain(CUcontext* pctx, CUdevice dev) {
+    if (!pctx) return CUDA_ERROR_INVALID_VALUE;
+    if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
+    Context* context = primaries()[static_cast<size_t>(dev)];
+    ++context->retained;
+    *pctx = from_handle<CUcontext>(context->handle);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
+    if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
+    Context* context = primaries()[static_cast<size_t>(dev)];
+    int held = context->retained;
+    do {
+        if (held == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    } while (!context->retained.compare_exchange_weak(held, held - 1));
+    return held == 1 ? end_primary(context) : CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
+    if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
+    Context* context = primaries()[static_cast<size_t>(dev)];
+    return end_primary(context);
+}
+
+CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned* flags, int* active) {
+    if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
+    if (!flags || !active) return CUDA_ERROR_INVALID_VALUE;
+    const Context* context = primaries()[static_cast<size_t>(dev)];
+    *flags = context->flags;
+    *active = context->retained > 0;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned flags) {
+    if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
+    if (flags & ~static_cast<unsigned>(CU_CTX_FLAGS_MASK)) return CUDA_ERROR_INVALID_VALUE;
+    primaries()[static_cast<size_t>(dev)]->flags = flags;
+    Call call(Op::set_primary_flags);
+    call.value<uint64_t>(static_cast<uint64_t>(dev));
+    call.value<uint32_t>(flags);
+    return call.post_anywhere();
+}
+
+CUresult cuCtxSynchronize() {
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = prepare_device_work()) return failure;
+    Call call(Op::wait_context);
+    call.ask();
+    return call.result();
+}
+
+CUresult cuCtxSynchronize_v2(CUcontext ctx) {
+    if (!ctx) return cuCtxSynchronize();
+    if (const CUresult failure = shim::cuCtxPushCurrent_v2(ctx)) return failure;
+    const CUresult result = cuCtxSynchronize();
+    CUcontext same = nullptr;
+    shim::cuCtxPopCurrent_v2(&same);
+    return result;
+}
+
+}  // namespace shim
+}  // namespace gpuferry

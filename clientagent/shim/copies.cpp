@@ -1,0 +1,174 @@
+// Copies of linear memory. Bytes that go up are posted and taken before the call returns; bytes that come down are
+// asked for in pieces, several on the way at once, each straight to its place.
+#include <cstring>
+#include <deque>
+#include <memory>
+
+#include "call.h"
+#include "deliveries.h"
+#include "device_memory.h"
+#include "host_functions.h"
+#include "host_memory.h"
+#include "shim_calls.h"
+#include "twins.h"
+
+namespace gpuferry::shim {
+namespace {
+
+constexpr size_t pieces_on_the_way = 4;
+
+CUresult upload(CUdeviceptr destination, const void* source, size_t size, CUstream stream) {
+    const auto* bytes = static_cast<const char*>(source);
+    for (size_t done = 0; done < size;) {
+        const size_t piece = std::min<size_t>(size - done, copy_chunk);
+        Call call(Op::copy_in);
+        call.value<uint64_t>(destination + done);
+        call.value<uint64_t>(piece);
+        call.handle(Kind::stream, stream);
+        if (const CUresult failure = call.post({bytes + done, piece})) return failure;
+        done += piece;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult download(void* destination, CUdeviceptr source, size_t size, CUstream stream) {
+    auto* bytes = static_cast<char*>(destination);
+    std::deque<std::unique_ptr<Call>> pieces;
+    CUresult result = CUDA_SUCCESS;
+    size_t asked = 0;
+    while (asked < size || !pieces.empty()) {
+        if (!result && asked < size && pieces.size() < pieces_on_the_way) {
+            const size_t piece = std::min<size_t>(size - asked, copy_chunk);
+            auto call = std::make_unique<Call>(Op::copy_out);
+            call->value<uint64_t>(source + asked);
+            call->value<uint64_t>(piece);
+            call->handle(Kind::stream, stream);
+            call->receive_into(bytes + asked, piece);
+            if (call->begin()) {
+                pieces.push_back(std::move(call));
+            } else {
+                result = call->result();
+            }
+            asked += piece;
+            continue;
+        }
+        if (pieces.empty()) break;
+        pieces.front()->await(pieces.size() == 1 && asked >= size);
+        if (!result) result = pieces.front()->result();
+        pieces.pop_front();
+    }
+    return result;
+}
+
+// The bytes arrive with a later reply, at the latest with the one of the call that waits for the stream.
+CUresult download_later(void* destination, CUdeviceptr source, size_t size, CUstream stream) {
+    const uint64_t number = expect_copy(destination, size);
+    for (size_t done = 0; done < size;) {
+        const size_t piece = std::min<size_t>(size - done, copy_chunk);
+        Call call(Op::copy_out_later);
+        call.value<uint64_t>(source + done);
+        call.value<uint64_t>(piece);
+        call.handle(Kind::stream, stream);
+        call.value<uint64_t>(number);
+        call.value<uint64_t>(done);
+        if (const CUresult failure = call.post()) {
+            forget_copy(number);
+            return failure;
+        }
+        done += piece;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult check_device(CUdeviceptr address, size_t size) {
+    const Context* context = current_context();
+    if (const CUresult failure = check_usable(context)) return failure;
+    if (!device_memory().holds(address, size)) return CUDA_ERROR_INVALID_VALUE;
+    return is_host_address(address) ? prepare_device_work() : CUDA_SUCCESS;
+}
+
+// A source that earlier work has yet to fill (a posted copy, a kernel, a host function): wait until it has.
+CUresult settle_source(const void* source, size_t size) {
+    const bool unsettled = copy_pending(source, size) || in_twin(source, size) ||
+                           (host_functions_pending() && host_memory().is_pinned(source, size));
+    return unsettled ? shim::cuCtxSynchronize() : CUDA_SUCCESS;
+}
+
+CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size, CUstream stream, bool blocking) {
+    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = check_device(destination, size)) return failure;
+    if (!source) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult failure = settle_source(source, size)) return failure;
+    if (const CUresult failure = upload(destination, source, size, stream)) return failure;
+    // From pinned memory a blocking copy is complete when it returns; from pageable memory its bytes are taken.
+    return blocking && host_memory().is_pinned(source, size) ? shim::cuStreamSynchronize(stream) : CUDA_SUCCESS;
+}
+
+CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUstream stream, bool blocking) {
+    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = check_device(source, size)) return failure;
+    if (!destination) return CUDA_ERROR_INVALID_VALUE;
+    if (!blocking && host_memory().is_pinned(destination, size)) {
+        return download_later(destination, source, size, stream);
+    }
+    const CUresult result = download(destination, source, size, stream);
+    if (!result) note_stream_idle(stream);
+    return result;
+}
+
+CUresult device_to_device(CUdeviceptr destination, CUdeviceptr source, size_t size, CUstream stream) {
+    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = check_device(destination, size)) return failure;
+    if (const CUresult failure = check_device(source, size)) return failure;
+    Call call(Op::copy_within);
+    call.value(destination);
+    call.value(source);
+    call.value(size);
+    call.handle(Kind::stream, stream);
+    return call.post();
+}
+
+// The copy whose direction the addresses tell.
+CUresult any_to_any(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream stream, bool blocking) {
+    CUdeviceptr base = 0;
+    Stretch stretch;
+    const bool to_device = device_memory().find(to, base, stretch);
+    const bool from_device = device_memory().find(from, base, stretch);
+    if (to_device && from_device) return device_to_device(to, from, size, stream);
+    if (to_device) return host_to_device(to, reinterpret_cast<const void*>(from), size, stream, blocking);
+    if (from_device) return device_to_host(reinterpret_cast<void*>(to), from, size, stream, blocking);
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    // Between two host buffers: behind all earlier work of the stream.
+    if (const CUresult failure = shim::cuStreamSynchronize(stream)) return failure;
+    std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), size);
+    return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+CUresult cuMemcpyHtoD_v2(CUdeviceptr dstDevice, const void* srcHost, size_t ByteCount) {
+    return host_to_device(dstDevice, srcHost, ByteCount, nullptr, true);
+}
+CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr dstDevice, const void* srcHost, size_t ByteCount, CUstream hStream) {
+    return host_to_device(dstDevice, srcHost, ByteCount, hStream, false);
+}
+CUresult cuMemcpyDtoH_v2(void* dstHost, CUdeviceptr srcDevice, size_t ByteCount) {
+    return device_to_host(dstHost, srcDevice, ByteCount, nullptr, true);
+}
+CUresult cuMemcpyDtoHAsync_v2(void* dstHost, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream) {
+    return device_to_host(dstHost, srcDevice, ByteCount, hStream, false);
+}
+CUresult cuMemcpyDtoD_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount) {
+    return device_to_device(dstDevice, srcDevice, ByteCount, nullptr);
+}
+CUresult cuMemcpyDtoDAsync_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount, CUstream hStream) {
+    return device_to_device(dstDevice, srcDevice, ByteCount, hStream);
+}
+CUresult cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount) {
+    return any_to_any(dst, src, ByteCount, nullptr, true);
+}
+CUresult cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, CUstream hStream) {
+    return any_to_any(dst, src, ByteCount, hStream, false);
+}
+
+}  // namespace gpuferry::shim

@@ -1,0 +1,92 @@
+#include "deliveries.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "host_functions.h"
+#include "twins.h"
+
+namespace gpuferry {
+namespace {
+
+struct Expected {
+    char* place = nullptr;
+    size_t size = 0, left = 0;
+};
+
+std::mutex lock;
+uint64_t last_number = 0;
+
+std::map<uint64_t, Expected>& expected() {
+    static auto* all = new std::map<uint64_t, Expected>;
+    return *all;
+}
+
+// Only bytes that this client asked for go anywhere, and only to where it asked.
+void place_copy(Decoder fields) {
+    const auto number = fields.take<uint64_t>();
+    const auto offset = fields.take<uint64_t>();
+    const auto size = fields.take<uint64_t>();
+    const char* bytes = fields.take_bytes(size);
+    const std::lock_guard held(lock);
+    const auto found = expected().find(number);
+    if (!bytes || found == expected().end()) return;
+    Expected& copy = found->second;
+    if (offset > copy.size || size > copy.size - offset || size > copy.left) return;
+    std::memcpy(copy.place + offset, bytes, size);
+    copy.left -= size;
+    if (copy.left == 0) expected().erase(found);
+}
+
+// The device's text goes to this process's standard output, in order with what it has printed itself.
+void print(Decoder fields) {
+    const std::string_view text = fields.take_text();
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::fflush(stdout);
+}
+
+}  // namespace
+
+uint64_t expect_copy(void* place, size_t size) {
+    const std::lock_guard held(lock);
+    expected()[++last_number] = {static_cast<char*>(place), size, size};
+    return last_number;
+}
+
+void forget_copy(uint64_t number) {
+    const std::lock_guard held(lock);
+    expected().erase(number);
+}
+
+bool copy_pending(const void* place, size_t size) {
+    const std::lock_guard held(lock);
+    const auto* start = static_cast<const char*>(place);
+    for (const auto& [number, copy] : expected()) {
+        if (copy.place < start + size && start < copy.place + copy.size) return true;
+    }
+    return false;
+}
+
+void deliver(Delivery kind, std::span<const char> payload) {
+    switch (kind) {
+        case Delivery::copied:
+            return place_copy(Decoder(payload));
+        case Delivery::output:
+            return print(Decoder(payload));
+        case Delivery::pages: {
+            Decoder fields(payload);
+            const auto address = fields.take<uint64_t>();
+            const auto size = fields.take<uint64_t>();
+            if (const char* bytes = fields.take_bytes(size)) apply_device_changes(address, {bytes, size});
+            return;
+        }
+        case Delivery::host_function:
+            return run_host_function(Decoder(payload).take<uint64_t>());
+    }
+}
+
+}  // namespace gpuferry

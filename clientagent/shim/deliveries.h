@@ -1,0 +1,21 @@
+// What arrives ahead of the reply that makes it visible: posted device-to-host copies, text that the device printed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "wire.h"
+
+namespace gpuferry {
+
+// Called by whichever thread reads replies.
+void deliver(Delivery kind, std::span<const char> payload);
+
+// A posted copy will bring `size` bytes for `place`; returns the number it is known by.
+uint64_t expect_copy(void* place, size_t size);
+// The copy was not posted after all.
+void forget_copy(uint64_t number);
+// Whether a posted copy into any of these bytes has not arrived yet.
+bool copy_pending(const void* place, size_t size);
+
+}  // namespace gpuferry

@@ -1,0 +1,399 @@
+#include "device_memory.h"
+
+#include "call.h"
+#include "host_memory.h"
+#include "shim_calls.h"
+#include "twins.h"
+
+namespace gpuferry {
+namespace {
+
+constexpr uint64_t carving = 512;  // bytes
+
+constexpr uint64_t round_up(uint64_t value, uint64_t to) {
+    return (value + to - 1) / to * to;
+}
+
+// Adds a free stretch to a map of them, joining it with its neighbours.
+void add_free(std::map<uint64_t, uint64_t>& free, uint64_t start, uint64_t size) {
+    auto next = free.lower_bound(start);
+    if (next != free.begin()) {
+        const auto before = std::prev(next);
+        if (before->first + before->second == start) {
+            start = before->first;
+            size += before->second;
+            free.erase(before);
+        }
+    }
+    if (next != free.end() && start + size == next->first) {
+        size += next->second;
+        free.erase(next);
+    }
+    free[start] = size;
+}
+
+}  // namespace
+
+DeviceMemory& device_memory() {
+    static auto* only = new DeviceMemory;
+    return *only;
+}
+
+void DeviceMemory::open(const Snapshot& snapshot) {
+    const std::lock_guard held(lock_);
+    granularity_ = snapshot.granularity;
+    window_end_ = snapshot.window_base + snapshot.window_size;
+    room_[snapshot.window_base] = snapshot.window_size;
+    cursor_ = snapshot.window_base;
+    for (const Device& device : snapshot.devices) {
+        Pool pool;
+        pool.limit = device.limit;
+        pool.total = device.total;
+        pools_.push_back(std::move(pool));
+    }
+}
+
+// Next fit: the first room behind the cursor. 0 when the window is full.
+uint64_t DeviceMemory::find_room(uint64_t size) {
+    for (int turn = 0; turn < 2; ++turn) {
+        for (auto at = room_.lower_bound(turn ? 0 : cursor_); at != room_.end(); ++at) {
+            if (at->second < size) continue;
+            const auto [start, length] = *at;
+            room_.erase(at);
+            if (length > size) room_[start + size] = length - size;
+            cursor_ = start + size;
+            return start;
+        }
+    }
+    return 0;
+}
+
+void DeviceMemory::give_room_back(uint64_t address, uint64_t size) {
+    add_free(room_, address, size);
+}
+
+CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
+    Pool& pool = pools_[static_cast<size_t>(device)];
+    if (size > pool.limit - pool.mapped) return CUDA_ERROR_OUT_OF_MEMORY;
+    address = find_room(size);
+    if (!address) return CUDA_ERROR_OUT_OF_MEMORY;
+    Call call(Op::map_memory);
+    call.value<uint64_t>(address);
+    call.value<uint64_t>(size);
+    call.value<uint64_t>(static_cast<uint64_t>(device));
+    const CUresult result = call.post_anywhere();
+    if (result) {
+        give_room_back(address, size);
+    } else {
+        pool.mapped += size;
+    }
+    return result;
+}
+
+CUresult DeviceMemory::unmap(CUdevice device, uint64_t address, uint64_t size) {
+    Call call(Op::unmap_memory);
+    call.value<uint64_t>(address);
+    const CUresult result = call.post_anywhere();
+    pools_[static_cast<size_t>(device)].mapped -= size;
+    give_room_back(address, size);
+    return result;
+}
+
+bool DeviceMemory::carve(Pool& pool, uint64_t size, uint64_t& address) {
+    for (auto& [base, granule] : pool.granules) {
+        for (auto at = granule.free.begin(); at != granule.free.end(); ++at) {
+            if (at->second < size) continue;
+            const auto [offset, length] = *at;
+            granule.free.erase(at);
+            if (length > size) granule.free[offset + size] = length - size;
+            granule.used += size;
+            address = base + offset;
+            return true;
+        }
+    }
+    return false;
+}
+
+// Asks the worker for a fence and waits for it: all resting blocks are free behind it.
+CUresult DeviceMemory::wait_for_resting(CUdevice device, std::unique_lock<std::mutex>& held) {
+    std::vector<std::tuple<uint64_t, uint64_t, uint64_t>> rested;
+    for (auto& [base, granule] : pools_[static_cast<size_t>(device)].granules) {
+        for (const auto& [offset, size] : granule.resting) rested.emplace_back(base, offset, size);
+    }
+    Call call(Op::fence_memory);
+    call.value<uint64_t>(static_cast<uint64_t>(device));
+    held.unlock();
+    call.ask();
+    held.lock();
+    if (call.result()) return call.result();
+    auto& granules = pools_[static_cast<size_t>(device)].granules;
+    for (const auto& [base, offset, size] : rested) {
+        const auto granule = granules.find(base);
+        if (granule == granules.end()) continue;
+        const auto block = granule->second.resting.find(offset);
+        if (block == granule->second.resting.end() || block->second != size) continue;
+        granule->second.resting.erase(block);
+        add_free(granule->second.free, offset, size);
+    }
+    pools_[static_cast<size_t>(device)].resting = false;
+    return CUDA_SUCCESS;
+}
+
+CUresult DeviceMemory::allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device) {
+    std::unique_lock held(lock_);
+    Pool& pool = pools_[static_cast<size_t>(device)];
+    Stretch stretch{size, device, context, Stretch::Origin::allocated, ++last_id_};
+    uint64_t place = 0;
+    if (size > granularity_ / 2) {
+        const uint64_t bytes = round_up(size, granularity_);
+        if (bytes < size) return CUDA_ERROR_OUT_OF_MEMORY;
+        if (const CUresult failure = map(device, bytes, place)) return failure;
+    } else {
+        const uint64_t bytes = round_up(size, carving);
+        stretch.origin = Stretch::Origin::carved;
+        bool found = carve(pool, bytes, place);
+        if (!found) {
+            uint64_t base = 0;
+            CUresult result = map(device, granularity_, base);
+            if (result == CUDA_ERROR_OUT_OF_MEMORY && pool.resting) {
+                result = wait_for_resting(device, held);
+                if (!result && !carve(pool, bytes, place)) result = CUDA_ERROR_OUT_OF_MEMORY;
+            } else if (!result) {
+                Granule& granule = pool.granules[base];
+                granule.base = base;
+                granule.free[0] = granularity_;
+                carve(pool, bytes, place);
+            }
+            if (result) return result;
+        }
+    }
+    stretches_[place] = stretch;
+    address = place;
+    return CUDA_SUCCESS;
+}
+
+CUresult DeviceMemory::free_carved(uint64_t address, const Stretch& stretch) {
+    Pool& pool = pools_[static_cast<size_t>(stretch.device)];
+    const uint64_t base = address / granularity_ * granularity_;
+    const auto found = pool.granules.find(base);
+    if (found == pool.granules.end()) return CUDA_ERROR_INVALID_VALUE;
+    Granule& granule = found->second;
+    const uint64_t bytes = round_up(stretch.size, carving);
+    granule.used -= bytes;
+    if (granule.used == 0) {  // the worker's reaper waits for the GPU before it unmaps
+        pool.granules.erase(found);
+        return unmap(stretch.device, base, granularity_);
+    }
+    granule.resting[address - base] = bytes;
+    pool.resting = true;
+    return CUDA_SUCCESS;
+}
+
+CUresult DeviceMemory::free(CUdeviceptr address) {
+    std::unique_lock held(lock_);
+    const auto found = stretches_.find(address);
+    if (found == stretches_.end()) return CUDA_ERROR_INVALID_VALUE;
+    const Stretch stretch = found->second;
+    switch (stretch.origin) {
+        case Stretch::Origin::allocated:
+            stretches_.erase(found);
+            return unmap(stretch.device, address, round_up(stretch.size, granularity_));
+        case Stretch::Origin::carved:
+            stretches_.erase(found);
+            return free_carved(address, stretch);
+        case Stretch::Origin::managed: {
+            stretches_.erase(found);
+            held.unlock();
+            const CUresult result = shim::cuCtxSynchronize();
+            const uint64_t bytes = round_up(stretch.size, 4096);
+            end_twin(address);
+            drop_host_pages(reinterpret_cast<void*>(address), bytes);
+            discharge(stretch.device, bytes);
+            return result;
+        }
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+    }
+}
+
+CUdeviceptr DeviceMemory::reserve(uint64_t size, uint64_t alignment, CUdeviceptr wanted) {
+    const std::lock_guard held(lock_);
+    uint64_t address = 0;
+    if (wanted && wanted % alignment == 0) {  // a wish: granted where it is free
+        auto at = room_.upper_bound(wanted);
+        if (at != room_.begin() && size <= std::prev(at)->second &&
+            wanted - std::prev(at)->first <= std::prev(at)->second - size) {
+            const auto [start, length] = *--at;
+            room_.erase(at);
+            if (wanted > start) room_[start] = wanted - start;
+            if (wanted + size < start + length) room_[wanted + size] = start + length - (wanted + size);
+            address = wanted;
+        }
+    }
+    if (!address) {
+        const uint64_t extra = alignment > granularity_ ? alignment : 0;
+        const uint64_t found = find_room(size + extra);
+        if (!found) return 0;
+        address = round_up(found, alignment);
+        if (address > found) give_room_back(found, address - found);
+        if (found + extra > address) give_room_back(address + size, found + extra - address);
+    }
+    reservations_[address] = size;
+    return address;
+}
+
+bool DeviceMemory::unreserve(CUdeviceptr address, uint64_t size) {
+    const std::lock_guard held(lock_);
+    const auto found = reservations_.find(address);
+    if (found == reservations_.end() || found->second != size) return false;
+    const auto inside = stretches_.lower_bound(address);
+    if (inside != stretches_.end() && inside->first < address + size) return false;
+    reservations_.erase(found);
+    give_room_back(address, size);
+    return true;
+}
+
+bool DeviceMemory::reserved(CUdeviceptr address, uint64_t size) {
+    const std::lock_guard held(lock_);
+    auto at = reservations_.upper_bound(address);
+    if (at == reservations_.begin()) return false;
+    --at;
+    return size <= at->second && address - at->first <= at->second - size;
+}
+
+bool DeviceMemory::charge(CUdevice device, uint64_t bytes) {
+    const std::lock_guard held(lock_);
+    Pool& pool = pools_[static_cast<size_t>(device)];
+    if (bytes > pool.limit - pool.mapped) return false;
+    pool.mapped += bytes;
+    return true;
+}
+
+void DeviceMemory::discharge(CUdevice device, uint64_t bytes) {
+    const std::lock_guard held(lock_);
+    pools_[static_cast<size_t>(device)].mapped -= bytes;
+}
+
+void DeviceMemory::add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,
+                               CUdevice device) {
+    const std::lock_guard held(lock_);
+    stretches_[address] = {size, device, context, origin, ++last_id_};
+}
+
+void DeviceMemory::remove_foreign(CUdeviceptr address) {
+    const std::lock_guard held(lock_);
+    stretches_.erase(address);
+}
+
+bool DeviceMemory::find(CUdeviceptr address, CUdeviceptr& base, Stretch& stretch) {
+    const std::lock_guard held(lock_);
+    auto at = stretches_.upper_bound(address);
+    if (at == stretches_.begin()) return false;
+    --at;
+    if (address - at->first >= at->second.size) return false;
+    base = at->first;
+    stretch = at->second;
+    return true;
+}
+
+bool DeviceMemory::holds(CUdeviceptr address, uint64_t size) {
+    const std::lock_guard held(lock_);
+    auto at = stretches_.upper_bound(address);
+    if (at == stretches_.begin()) return false;
+    --at;
+    if (address - at->first >= at->second.size) return false;
+    uint64_t left = size, here = at->second.size - (address - at->first);
+    // What the program mapped itself may go on in the next mapping.
+    while (left > here && at->second.origin == Stretch::Origin::mapped) {
+        const uint64_t end = at->first + at->second.size;
+        if (++at == stretches_.end() || at->first != end) return false;
+        left -= here;
+        here = at->second.size;
+    }
+    return left <= here;
+}
+
+void DeviceMemory::info(CUdevice device, uint64_t& free, uint64_t& total) {
+    const std::lock_guard held(lock_);
+    const Pool& pool = pools_[static_cast<size_t>(device)];
+    free = pool.limit - pool.mapped;
+    total = pool.total;
+}
+
+template <class Which>
+void DeviceMemory::forget_all(Which which) {
+    std::vector<uint64_t> gone;
+    {
+        const std::lock_guard held(lock_);
+        for (const auto& [address, stretch] : stretches_) {
+            if (which(stretch)) gone.push_back(address);
+        }
+    }
+    for (const uint64_t address : gone) {
+        if (free(address) == CUDA_ERROR_INVALID_VALUE) remove_foreign(address);
+    }
+}
+
+void DeviceMemory::forget_context(const Context* context) {
+    forget_all([context](const Stretch& stretch) { return stretch.context == context; });
+}
+
+void DeviceMemory::forget_device(CUdevice device) {
+    forget_all([device](const Stretch& stretch) {
+        return stretch.device == device && stretch.context && stretch.context->primary;
+    });
+}
+
+namespace shim {
+
+CUresult cuMemAlloc_v2(CUdeviceptr* dptr, size_t bytesize) {
+    Context* context = current_context();
+    if (const CUresult failure = check_usable(context)) return failure;
+    if (!dptr || !bytesize) return CUDA_ERROR_INVALID_VALUE;
+    return device_memory().allocate(context, bytesize, *dptr, context->device);
+}
+
+CUresult cuMemAllocPitch_v2(CUdeviceptr* dptr, size_t* pPitch, size_t WidthInBytes, size_t Height,
+                            unsigned ElementSizeBytes) {
+    const Context* context = current_context();
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!dptr || !pPitch || !WidthInBytes || !Height) return CUDA_ERROR_INVALID_VALUE;
+    if (ElementSizeBytes != 4 && ElementSizeBytes != 8 && ElementSizeBytes != 16) return CUDA_ERROR_INVALID_VALUE;
+    const int alignment = client().device(context->device)->attribute(CU_DEVICE_ATTRIBUTE_TEXTURE_PITCH_ALIGNMENT);
+    const uint64_t pitch = round_up(WidthInBytes, std::max<uint64_t>(512, static_cast<uint64_t>(alignment)));
+    uint64_t bytes = 0;
+    if (pitch < WidthInBytes || __builtin_mul_overflow(pitch, Height, &bytes)) return CUDA_ERROR_INVALID_VALUE;
+    const CUresult result = shim::cuMemAlloc_v2(dptr, bytes);
+    if (!result) *pPitch = pitch;
+    return result;
+}
+
+CUresult cuMemFree_v2(CUdeviceptr dptr) {
+    const Context* context = current_context();
+    if (const CUresult failure = check_usable(context)) return failure;
+    if (!dptr) return CUDA_SUCCESS;
+    return device_memory().free(dptr);
+}
+
+CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
+    const Context* context = current_context();
+    if (const CUresult failure = check_usable(context)) return failure;
+    uint64_t left = 0, all = 0;
+    device_memory().info(context->device, left, all);
+    if (free) *free = left;
+    if (total) *total = all;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAddressRange_v2(CUdeviceptr* pbase, size_t* psize, CUdeviceptr dptr) {
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    CUdeviceptr base = 0;
+    Stretch stretch;
+    if (!device_memory().find(dptr, base, stretch)) return CUDA_ERROR_NOT_FOUND;
+    if (pbase) *pbase = base;
+    if (psize) *psize = stretch.size;
+    return CUDA_SUCCESS;
+}
+
+}  // namespace shim
+}  // namespace gpuferry

@@ -1,0 +1,96 @@
+// Device memory as the client sees it: it chooses the addresses, inside the window that the worker reserved, and it
+// knows the budget of each GPU; mapping and unmapping are posted.
+//
+// Requests above half a granule get granules of their own. Smaller ones are carved from shared granules in multiples
+// of 512 bytes, as NVIDIA's driver does. A freed small block rests until the GPU is known to be done with it: the
+// worker's fence says so.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "contexts.h"
+
+namespace gpuferry {
+
+// What lies at a device address.
+struct Stretch {
+    enum class Origin { allocated, carved, global, mapped, managed };
+    uint64_t size = 0;  // bytes, as asked for
+    CUdevice device = 0;
+    const Context* context = nullptr;
+    Origin origin = Origin::allocated;
+    unsigned long long id = 0;  // CU_POINTER_ATTRIBUTE_BUFFER_ID
+};
+
+class DeviceMemory {
+  public:
+    void open(const Snapshot& snapshot);
+
+    CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device);
+    CUresult free(CUdeviceptr address);
+
+    // Addresses of the window for the program itself to map memory at; 0 when there are not as many.
+    CUdeviceptr reserve(uint64_t size, uint64_t alignment, CUdeviceptr wanted);
+    // False when this is not what `reserve` gave, or memory is mapped there.
+    bool unreserve(CUdeviceptr address, uint64_t size);
+    [[nodiscard]] bool reserved(CUdeviceptr address, uint64_t size);
+    // Takes physical memory from a GPU's budget, or gives it back.
+    bool charge(CUdevice device, uint64_t bytes);
+    void discharge(CUdevice device, uint64_t bytes);
+    [[nodiscard]] uint64_t granularity() const { return granularity_; }
+
+    // Memory at addresses that somebody else chose: module variables, what the program maps itself.
+    void add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,
+                     CUdevice device);
+    void remove_foreign(CUdeviceptr address);
+
+    // The stretch that holds `address`; false when none does. `base` becomes where it starts.
+    bool find(CUdeviceptr address, CUdeviceptr& base, Stretch& stretch);
+    // Whether all of these bytes lie in one stretch.
+    bool holds(CUdeviceptr address, uint64_t size);
+
+    // Bytes left in the slice, and its size.
+    void info(CUdevice device, uint64_t& free, uint64_t& total);
+    // Everything of a context or GPU is gone.
+    void forget_context(const Context* context);
+    void forget_device(CUdevice device);
+
+  private:
+    struct Granule {
+        uint64_t base = 0;
+        std::map<uint64_t, uint64_t> free;     // offset → size
+        std::map<uint64_t, uint64_t> resting;  // offset → size: freed, perhaps still in use by the GPU
+        uint64_t used = 0;                     // bytes of living blocks
+    };
+    struct Pool {  // of one GPU
+        uint64_t limit = 0, total = 0, mapped = 0;
+        std::map<uint64_t, Granule> granules;
+        bool resting = false;
+    };
+
+    uint64_t find_room(uint64_t size);
+    void give_room_back(uint64_t address, uint64_t size);
+    CUresult map(CUdevice device, uint64_t size, uint64_t& address);
+    CUresult unmap(CUdevice device, uint64_t address, uint64_t size);
+    bool carve(Pool& pool, uint64_t size, uint64_t& address);
+    CUresult free_carved(uint64_t address, const Stretch& stretch);
+    CUresult wait_for_resting(CUdevice device, std::unique_lock<std::mutex>& held);
+    template <class Which>
+    void forget_all(Which which);
+
+    std::mutex lock_;
+    uint64_t granularity_ = 0, window_end_ = 0;
+    std::map<uint64_t, uint64_t> room_;  // free stretches of the window: address → size
+    uint64_t cursor_ = 0;  // where the search for room goes on: addresses are used again as late as can be
+    std::map<uint64_t, Stretch> stretches_;
+    std::map<uint64_t, uint64_t> reservations_;  // address → size
+    std::vector<Pool> pools_;
+    unsigned long long last_id_ = 0;
+};
+
+DeviceMemory& device_memory();
+
+}  // namespace gpuferry

@@ -1,0 +1,315 @@
+// cuModule*, cuLibrary*: one round trip loads an image and brings the names, attributes and parameter layouts of its
+// functions.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "call.h"
+#include "device_memory.h"
+#include "functions.h"
+#include "images.h"
+#include "jit_options.h"
+#include "shim_calls.h"
+
+namespace gpuferry {
+namespace {
+
+void read_details(Function& function, Decoder& fields) {
+    const auto attributes = fields.take<uint64_t>();
+    const char* values = fields.take_bytes(attributes * sizeof(int32_t));
+    const auto numbers = fields.take<uint64_t>();
+    const char* layout = fields.take_bytes(numbers * sizeof(uint32_t));
+    const auto sizes = fields.take<uint64_t>();
+    const char* blocks = fields.take_bytes(sizes * sizeof(int32_t));
+    if (!fields.good()) return;
+    function.blocks_by_warps.resize(sizes);
+    std::memcpy(function.blocks_by_warps.data(), blocks, sizes * sizeof(int32_t));
+    function.attributes.resize(attributes);
+    std::memcpy(function.attributes.data(), values, attributes * sizeof(int32_t));
+    for (uint64_t at = 0; at + 1 < numbers; at += 2) {
+        Parameter parameter;
+        std::memcpy(&parameter.offset, layout + at * sizeof(uint32_t), sizeof(uint32_t));
+        std::memcpy(&parameter.size, layout + (at + 1) * sizeof(uint32_t), sizeof(uint32_t));
+        function.parameter_bytes = std::max(function.parameter_bytes, parameter.offset + parameter.size);
+        function.parameters.push_back(parameter);
+    }
+    function.dynamic_shared_limit = function.attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES);
+    function.described = true;
+}
+
+Function* add_function(Image& image, const std::string& name, Handle handle) {
+    auto* function = new Function;
+    function->handle = handle;
+    function->image = &image;
+    function->name = name;
+    image.functions[name] = function;
+    image.in_order.push_back(function);
+    handles_table().adopt(handle, function);
+    return function;
+}
+
+// Asks the worker for one function: a name that the load reply did not list, or one that it did not describe.
+CUresult ask_for_function(Image& image, const char* name, Function*& function) {
+    Call call(Op::find_function);
+    call.value<uint64_t>(image.handle);
+    call.text(name);
+    call.ask();
+    if (call.result()) return call.result();
+    const auto handle = call.results().take<uint64_t>();
+    if (!function) function = add_function(image, name, handle);
+    read_details(*function, call.results());
+    return CUDA_SUCCESS;
+}
+
+CUresult load(Kind kind, const void* data, unsigned options, const CUjit_option* names, void** values, Handle& handle) {
+    const std::span<const char> bytes = image_bytes(data);
+    if (bytes.empty()) return CUDA_ERROR_INVALID_IMAGE;
+    auto* image = new Image;
+    handle = image->handle = handles_table().create(kind, image);
+    Call call(Op::load_image);
+    call.value<uint64_t>(handle);
+    JitOptions jit;
+    jit.put(call, options, names, values);
+    call.value<uint64_t>(bytes.size());
+    call.bytes(bytes);
+    const bool answered = call.ask();
+    if (answered) jit.take(call.results());
+    if (call.result()) {
+        handles_table().forget(handle);
+        delete image;
+        return call.result();
+    }
+    Decoder& results = call.results();
+    const auto count = results.take<uint64_t>();
+    for (uint64_t i = 0; results.good() && i < count; ++i) {
+        const std::string name(results.take_text());
+        Function* function = add_function(*image, name, results.take<uint64_t>());
+        if (results.take<uint64_t>()) read_details(*function, results);
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult load_file(Kind kind, const char* path, unsigned options, const CUjit_option* names, void** values,
+                   Handle& handle) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) return CUDA_ERROR_FILE_NOT_FOUND;
+    std::vector<char> content((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    content.push_back(0);  // PTX text has to end somewhere
+    return load(kind, content.data(), options, names, values, handle);
+}
+
+CUresult unload(Kind kind, Handle handle) {
+    auto* image = handles_table().find<Image>(kind, handle);
+    if (!image) return CUDA_ERROR_INVALID_HANDLE;
+    Call call(Op::unload_image);
+    call.value<uint64_t>(handle);
+    for (Function* function : image->in_order) handles_table().forget(function->handle);
+    for (const auto& [name, global] : image->globals) device_memory().remove_foreign(global.first);
+    handles_table().forget(handle);
+    return call.post_anywhere();  // the image's record stays: another thread may be looking at it
+}
+
+CUresult get_function(Kind kind, Handle handle, const char* name, Function*& function) {
+    auto* image = handles_table().find<Image>(kind, handle);
+    if (!image) return CUDA_ERROR_INVALID_HANDLE;
+    if (!name) return CUDA_ERROR_INVALID_VALUE;
+    const std::lock_guard held(image->lock);
+    const auto found = image->functions.find(name);
+    function = found == image->functions.end() ? nullptr : found->second;
+    if (function && function->described) return CUDA_SUCCESS;
+    return ask_for_function(*image, name, function);
+}
+
+CUresult get_global(Kind kind, Handle handle, const char* name, bool managed, CUdeviceptr* address, size_t* size) {
+    auto* image = handles_table().find<Image>(kind, handle);
+    if (!image) return CUDA_ERROR_INVALID_HANDLE;
+    if (!name || (!address && !size)) return CUDA_ERROR_INVALID_VALUE;
+    const std::lock_guard held(image->lock);
+    auto found = image->globals.find(name);
+    if (found == image->globals.end()) {
+        Call call(Op::find_global);
+        call.value<uint64_t>(handle);
+        call.value<uint64_t>(managed);
+        call.text(name);
+        call.ask();
+        if (call.result()) return call.result();
+        const auto where = call.results().take<uint64_t>();
+        const auto length = call.results().take<uint64_t>();
+        found = image->globals.emplace(name, std::make_pair(where, length)).first;
+        const Context* context = current_context();
+        device_memory().add_foreign(where, length, context, Stretch::Origin::global, context ? context->device : 0);
+    }
+    if (address) *address = found->second.first;
+    if (size) *size = found->second.second;
+    return CUDA_SUCCESS;
+}
+
+CUresult enumerate(Kind kind, Handle handle, Handle* functions, unsigned count) {
+    auto* image = handles_table().find<Image>(kind, handle);
+    if (!image) return CUDA_ERROR_INVALID_HANDLE;
+    if (!functions || !count) return CUDA_ERROR_INVALID_VALUE;
+    const std::lock_guard held(image->lock);
+    for (unsigned i = 0; i < count && i < image->in_order.size(); ++i) functions[i] = image->in_order[i]->handle;
+    return CUDA_SUCCESS;
+}
+
+CUresult count_functions(Kind kind, Handle handle, unsigned* count) {
+    auto* image = handles_table().find<Image>(kind, handle);
+    if (!image) return CUDA_ERROR_INVALID_HANDLE;
+    if (!count) return CUDA_ERROR_INVALID_VALUE;
+    const std::lock_guard held(image->lock);
+    *count = static_cast<unsigned>(image->in_order.size());
+    return CUDA_SUCCESS;
+}
+
+CUresult refuse_library_options(const CUlibraryOption* options, unsigned count) {
+    for (unsigned i = 0; i < count; ++i) {
+        if (options[i] != CU_LIBRARY_BINARY_IS_PRESERVED &&
+            options[i] != CU_LIBRARY_HOST_UNIVERSAL_FUNCTION_AND_DATA_TABLE) {
+            return CUDA_ERROR_INVALID_VALUE;
+        }
+    }
+    return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+Function* find_function(CUfunction handle, CUresult& failure) {
+    auto* function = handles_table().find<Function>(Kind::function, to_handle(handle));
+    if (!function) {
+        failure = CUDA_ERROR_INVALID_HANDLE;
+        return nullptr;
+    }
+    if (!function->described) [[unlikely]] {
+        const std::lock_guard held(function->image->lock);
+        failure =
+            function->described ? CUDA_SUCCESS : ask_for_function(*function->image, function->name.c_str(), function);
+        if (failure) return nullptr;
+    }
+    return function;
+}
+
+namespace shim {
+
+CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned numOptions, CUjit_option* options,
+                            void** optionValues) {
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!module || !image || (numOptions && (!options || !optionValues))) return CUDA_ERROR_INVALID_VALUE;
+    Handle handle = 0;
+    const CUresult result = load(Kind::module, image, numOptions, options, optionValues, handle);
+    if (!result) *module = from_handle<CUmodule>(handle);
+    return result;
+}
+
+CUresult cuModuleLoadData(CUmodule* module, const void* image) {
+    return shim::cuModuleLoadDataEx(module, image, 0, nullptr, nullptr);
+}
+
+CUresult cuModuleLoadFatBinary(CUmodule* module, const void* fatCubin) {
+    return shim::cuModuleLoadDataEx(module, fatCubin, 0, nullptr, nullptr);
+}
+
+CUresult cuModuleLoad(CUmodule* module, const char* fname) {
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (!module || !fname) return CUDA_ERROR_INVALID_VALUE;
+    Handle handle = 0;
+    const CUresult result = load_file(Kind::module, fname, 0, nullptr, nullptr, handle);
+    if (!result) *module = from_handle<CUmodule>(handle);
+    return result;
+}
+
+CUresult cuModuleUnload(CUmodule hmod) {
+    return unload(Kind::module, to_handle(hmod));
+}
+
+CUresult cuLibraryLoadData(CUlibrary* library, const void* code, CUjit_option* jitOptions, void** jitOptionsValues,
+                           unsigned numJitOptions, CUlibraryOption* libraryOptions, void**,
+                           unsigned numLibraryOptions) {
+    if (!library || !code || (numJitOptions && (!jitOptions || !jitOptionsValues))) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult failure = refuse_library_options(libraryOptions, numLibraryOptions)) return failure;
+    Handle handle = 0;
+    const CUresult result = load(Kind::library, code, numJitOptions, jitOptions, jitOptionsValues, handle);
+    if (!result) *library = from_handle<CUlibrary>(handle);
+    return result;
+}
+
+CUresult cuLibraryLoadFromFile(CUlibrary* library, const char* fileName, CUjit_option* jitOptions,
+                               void** jitOptionsValues, unsigned numJitOptions, CUlibraryOption* libraryOptions, void**,
+                               unsigned numLibraryOptions) {
+    if (!library || !fileName || (numJitOptions && (!jitOptions || !jitOptionsValues))) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult failure = refuse_library_options(libraryOptions, numLibraryOptions)) return failure;
+    Handle handle = 0;
+    const CUresult result = load_file(Kind::library, fileName, numJitOptions, jitOptions, jitOptionsValues, handle);
+    if (!result) *library = from_handle<CUlibrary>(handle);
+    return result;
+}
+
+CUresult cuLibraryUnload(CUlibrary library) {
+    return unload(Kind::library, to_handle(library));
+}
+
+CUresult cuModuleGetFunction(CUfunction* hfunc, CUmodule hmod, const char* name) {
+    if (!hfunc) return CUDA_ERROR_INVALID_VALUE;
+    Function* function = nullptr;
+    const CUresult result = get_function(Kind::module, to_handle(hmod), name, function);
+    if (!result) *hfunc = from_handle<CUfunction>(function->handle);
+    return result;
+}
+
+CUresult cuLibraryGetKernel(CUkernel* pKernel, CUlibrary library, const char* name) {
+    if (!pKernel) return CUDA_ERROR_INVALID_VALUE;
+    Function* function = nullptr;
+    const CUresult result = get_function(Kind::library, to_handle(library), name, function);
+    if (!result) *pKernel = from_handle<CUkernel>(function->handle);
+    return result;
+}
+
+CUresult cuModuleGetGlobal_v2(CUdeviceptr* dptr, size_t* bytes, CUmodule hmod, const char* name) {
+    return get_global(Kind::module, to_handle(hmod), name, false, dptr, bytes);
+}
+
+CUresult cuLibraryGetGlobal(CUdeviceptr* dptr, size_t* bytes, CUlibrary library, const char* name) {
+    return get_global(Kind::library, to_handle(library), name, false, dptr, bytes);
+}
+
+CUresult cuLibraryGetManaged(CUdeviceptr* dptr, size_t* bytes, CUlibrary library, const char* name) {
+    return get_global(Kind::library, to_handle(library), name, true, dptr, bytes);
+}
+
+CUresult cuModuleGetFunctionCount(unsigned* count, CUmodule mod) {
+    return count_functions(Kind::module, to_handle(mod), count);
+}
+CUresult cuLibraryGetKernelCount(unsigned* count, CUlibrary lib) {
+    return count_functions(Kind::library, to_handle(lib), count);
+}
+CUresult cuModuleEnumerateFunctions(CUfunction* functions, unsigned numFunctions, CUmodule mod) {
+    return enumerate(Kind::module, to_handle(mod), reinterpret_cast<Handle*>(functions), numFunctions);
+}
+CUresult cuLibraryEnumerateKernels(CUkernel* kernels, unsigned numKernels, CUlibrary lib) {
+    return enumerate(Kind::library, to_handle(lib), reinterpret_cast<Handle*>(kernels), numKernels);
+}
+
+CUresult cuLibraryGetModule(CUmodule* pMod, CUlibrary library) {
+    auto* image = handles_table().find<Image>(Kind::library, to_handle(library));
+    if (!image) return CUDA_ERROR_INVALID_HANDLE;
+    if (!pMod) return CUDA_ERROR_INVALID_VALUE;
+    const std::lock_guard held(image->lock);
+    if (!image->module) {
+        Call call(Op::library_module);
+        call.handle(Kind::library, library);
+        call.ask();
+        if (call.result()) return call.result();
+        auto* module = new Image;
+        module->handle = image->module = call.results().take<uint64_t>();
+        handles_table().adopt(module->handle, module);
+    }
+    *pMod = from_handle<CUmodule>(image->module);
+    return CUDA_SUCCESS;
+}
+
+}  // namespace shim
+}  // namespace gpuferry

@@ -1,0 +1,85 @@
+// cuMemset*: posted once the whole stretch is known to be device memory.
+#include "contexts.h"
+#include "device_memory.h"
+#include "shim_calls.h"
+#include "twins.h"
+
+namespace gpuferry::shim {
+namespace {
+
+CUresult check(CUdeviceptr address, uint64_t count, uint64_t size) {
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (address % size) return CUDA_ERROR_INVALID_VALUE;
+    uint64_t bytes = 0;
+    if (__builtin_mul_overflow(count, size, &bytes)) return CUDA_ERROR_INVALID_VALUE;
+    if (count && !device_memory().holds(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
+    return is_host_address(address) ? prepare_device_work() : CUDA_SUCCESS;
+}
+
+CUresult check_rows(CUdeviceptr address, uint64_t pitch, uint64_t width, uint64_t height, uint64_t size) {
+    if (width == 0 || height == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    uint64_t bytes = 0;
+    if (__builtin_mul_overflow(width, size, &bytes)) return CUDA_ERROR_INVALID_VALUE;
+    if (height > 1 && pitch < bytes) return CUDA_ERROR_INVALID_VALUE;
+    uint64_t all = 0;
+    if (__builtin_mul_overflow(pitch, height - 1, &all) || __builtin_add_overflow(all, bytes, &all)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    return check(address, all / size, size);
+}
+
+}  // namespace
+
+CUresult cuMemsetD8_v2(CUdeviceptr dstDevice, unsigned char uc, size_t N) {
+    const CUresult failure = check(dstDevice, N, 1);
+    return failure || !N ? failure : forward_cuMemsetD8_v2(dstDevice, uc, N);
+}
+CUresult cuMemsetD16_v2(CUdeviceptr dstDevice, unsigned short us, size_t N) {
+    const CUresult failure = check(dstDevice, N, 2);
+    return failure || !N ? failure : forward_cuMemsetD16_v2(dstDevice, us, N);
+}
+CUresult cuMemsetD32_v2(CUdeviceptr dstDevice, unsigned ui, size_t N) {
+    const CUresult failure = check(dstDevice, N, 4);
+    return failure || !N ? failure : forward_cuMemsetD32_v2(dstDevice, ui, N);
+}
+CUresult cuMemsetD8Async(CUdeviceptr dstDevice, unsigned char uc, size_t N, CUstream hStream) {
+    const CUresult failure = check(dstDevice, N, 1);
+    return failure || !N ? failure : forward_cuMemsetD8Async(dstDevice, uc, N, hStream);
+}
+CUresult cuMemsetD16Async(CUdeviceptr dstDevice, unsigned short us, size_t N, CUstream hStream) {
+    const CUresult failure = check(dstDevice, N, 2);
+    return failure || !N ? failure : forward_cuMemsetD16Async(dstDevice, us, N, hStream);
+}
+CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned ui, size_t N, CUstream hStream) {
+    const CUresult failure = check(dstDevice, N, 4);
+    return failure || !N ? failure : forward_cuMemsetD32Async(dstDevice, ui, N, hStream);
+}
+CUresult cuMemsetD2D8_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height) {
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 1);
+    return failure ? failure : forward_cuMemsetD2D8_v2(dstDevice, dstPitch, uc, Width, Height);
+}
+CUresult cuMemsetD2D16_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height) {
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 2);
+    return failure ? failure : forward_cuMemsetD2D16_v2(dstDevice, dstPitch, us, Width, Height);
+}
+CUresult cuMemsetD2D32_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned ui, size_t Width, size_t Height) {
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 4);
+    return failure ? failure : forward_cuMemsetD2D32_v2(dstDevice, dstPitch, ui, Width, Height);
+}
+CUresult cuMemsetD2D8Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height,
+                           CUstream hStream) {
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 1);
+    return failure ? failure : forward_cuMemsetD2D8Async(dstDevice, dstPitch, uc, Width, Height, hStream);
+}
+CUresult cuMemsetD2D16Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height,
+                            CUstream hStream) {
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 2);
+    return failure ? failure : forward_cuMemsetD2D16Async(dstDevice, dstPitch, us, Width, Height, hStream);
+}
+CUresult cuMemsetD2D32Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned ui, size_t Width, size_t Height,
+                            CUstream hStream) {
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 4);
+    return failure ? failure : forward_cuMemsetD2D32Async(dstDevice, dstPitch, ui, Width, Height, hStream);
+}
+
+}  // namespace gpuferry::shim

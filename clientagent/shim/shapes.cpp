@@ -1,0 +1,208 @@
+// cuMemcpy2D*, cuMemcpy3D*, copies between host memory and arrays: the host's rows are gathered into packed pieces, and
+// scattered from them.
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "call.h"
+#include "device_memory.h"
+#include "host_memory.h"
+#include "shim_calls.h"
+
+namespace gpuferry::shim {
+namespace {
+
+CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D& flat) {
+    CUDA_MEMCPY3D copy{};
+    copy.srcXInBytes = flat.srcXInBytes, copy.srcY = flat.srcY;
+    copy.srcMemoryType = flat.srcMemoryType, copy.srcHost = flat.srcHost;
+    copy.srcDevice = flat.srcDevice, copy.srcArray = flat.srcArray, copy.srcPitch = flat.srcPitch;
+    copy.dstXInBytes = flat.dstXInBytes, copy.dstY = flat.dstY;
+    copy.dstMemoryType = flat.dstMemoryType, copy.dstHost = flat.dstHost;
+    copy.dstDevice = flat.dstDevice, copy.dstArray = flat.dstArray, copy.dstPitch = flat.dstPitch;
+    copy.WidthInBytes = flat.WidthInBytes, copy.Height = flat.Height, copy.Depth = 1;
+    return copy;
+}
+
+bool is_device_address(CUdeviceptr address) {
+    CUdeviceptr base = 0;
+    Stretch stretch;
+    return device_memory().find(address, base, stretch);
+}
+
+// An address of either kind of memory becomes one of its own kind.
+void resolve_unified(CUDA_MEMCPY3D& copy) {
+    if (copy.srcMemoryType == CU_MEMORYTYPE_UNIFIED) {
+        copy.srcMemoryType = is_device_address(copy.srcDevice) ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
+        if (copy.srcMemoryType == CU_MEMORYTYPE_HOST) copy.srcHost = reinterpret_cast<const void*>(copy.srcDevice);
+    }
+    if (copy.dstMemoryType == CU_MEMORYTYPE_UNIFIED) {
+        copy.dstMemoryType = is_device_address(copy.dstDevice) ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
+        if (copy.dstMemoryType == CU_MEMORYTYPE_HOST) copy.dstHost = reinterpret_cast<void*>(copy.dstDevice);
+    }
+    if (!copy.srcPitch) copy.srcPitch = copy.WidthInBytes + copy.srcXInBytes;
+    if (!copy.dstPitch) copy.dstPitch = copy.WidthInBytes + copy.dstXInBytes;
+    if (!copy.srcHeight) copy.srcHeight = copy.Height + copy.srcY;
+    if (!copy.dstHeight) copy.dstHeight = copy.Height + copy.dstY;
+}
+
+const char* source_row(const CUDA_MEMCPY3D& copy, size_t y, size_t z) {
+    return static_cast<const char*>(copy.srcHost) + ((copy.srcZ + z) * copy.srcHeight + copy.srcY + y) * copy.srcPitch +
+           copy.srcXInBytes;
+}
+
+char* destination_row(const CUDA_MEMCPY3D& copy, size_t y, size_t z) {
+    return static_cast<char*>(copy.dstHost) + ((copy.dstZ + z) * copy.dstHeight + copy.dstY + y) * copy.dstPitch +
+           copy.dstXInBytes;
+}
+
+// Cuts a copy into boxes of at most `copy_chunk` bytes: part of a row, or some rows of one layer.
+template <class Each>
+CUresult for_each_box(const CUDA_MEMCPY3D& copy, Each each) {
+    const size_t width = std::min<size_t>(copy.WidthInBytes, copy_chunk);
+    const size_t rows = std::max<size_t>(1, copy_chunk / width);
+    for (size_t z = 0; z < copy.Depth; ++z) {
+        for (size_t y = 0; y < copy.Height; y += rows) {
+            for (size_t x = 0; x < copy.WidthInBytes; x += width) {
+                CUDA_MEMCPY3D box = copy;
+                box.WidthInBytes = std::min(width, copy.WidthInBytes - x);
+                box.Height = std::min(rows, copy.Height - y);
+                box.Depth = 1;
+                box.srcXInBytes += x, box.srcY += y, box.srcZ += z;
+                box.dstXInBytes += x, box.dstY += y, box.dstZ += z;
+                if (const CUresult failure = each(box)) return failure;
+            }
+        }
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult send_box(const CUDA_MEMCPY3D& box, CUstream stream) {
+    std::vector<char> packed(box.WidthInBytes * box.Height);
+    for (size_t y = 0; y < box.Height; ++y) {
+        std::memcpy(packed.data() + y * box.WidthInBytes, source_row(box, y, 0), box.WidthInBytes);
+    }
+    Call call(Op::shape_in);
+    call.value(box);
+    call.handle(Kind::stream, stream);
+    call.value<uint64_t>(packed.size());
+    call.bytes(packed);
+    return call.post();
+}
+
+CUresult fetch_box(const CUDA_MEMCPY3D& box, CUstream stream) {
+    std::vector<char> packed(box.WidthInBytes * box.Height);
+    Call call(Op::shape_out);
+    call.value(box);
+    call.handle(Kind::stream, stream);
+    call.receive_into(packed.data(), packed.size());
+    call.ask();
+    if (call.result()) return call.result();
+    for (size_t y = 0; y < box.Height; ++y) {
+        std::memcpy(destination_row(box, y, 0), packed.data() + y * box.WidthInBytes, box.WidthInBytes);
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult copy_on_host(const CUDA_MEMCPY3D& copy, CUstream stream) {
+    if (const CUresult failure = shim::cuStreamSynchronize(stream)) return failure;
+    for (size_t z = 0; z < copy.Depth; ++z) {
+        for (size_t y = 0; y < copy.Height; ++y) {
+            std::memmove(destination_row(copy, y, z), source_row(copy, y, z), copy.WidthInBytes);
+        }
+    }
+    return CUDA_SUCCESS;
+}
+
+// What the call itself reports: a side that is no memory of its kind, rows that overlap.
+CUresult check_side(CUmemorytype type, CUdeviceptr address, CUarray array, const void* host, size_t pitch, size_t x,
+                    const CUDA_MEMCPY3D& copy) {
+    switch (type) {
+        case CU_MEMORYTYPE_HOST:
+            return host && pitch >= copy.WidthInBytes + x ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+        case CU_MEMORYTYPE_DEVICE:
+            return is_device_address(address) && pitch >= copy.WidthInBytes + x ? CUDA_SUCCESS
+                                                                                : CUDA_ERROR_INVALID_VALUE;
+        case CU_MEMORYTYPE_ARRAY:
+            return handles_table().living(Kind::array, to_handle(array)) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+        default:
+            return CUDA_ERROR_INVALID_VALUE;
+    }
+}
+
+CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking) {
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (copy.WidthInBytes == 0 || copy.Height == 0 || copy.Depth == 0) return CUDA_SUCCESS;
+    resolve_unified(copy);
+    CUresult failure = check_side(copy.srcMemoryType, copy.srcDevice, copy.srcArray, copy.srcHost, copy.srcPitch,
+                                  copy.srcXInBytes, copy);
+    if (failure) return failure;
+    failure = check_side(copy.dstMemoryType, copy.dstDevice, copy.dstArray, copy.dstHost, copy.dstPitch,
+                         copy.dstXInBytes, copy);
+    if (failure) return failure;
+    const bool from_host = copy.srcMemoryType == CU_MEMORYTYPE_HOST, to_host = copy.dstMemoryType == CU_MEMORYTYPE_HOST;
+    if (from_host && to_host) return copy_on_host(copy, stream);
+    if (from_host) {
+        failure = for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return send_box(box, stream); });
+        const bool pinned = blocking && host_memory().is_pinned(copy.srcHost, 1);
+        return failure || !pinned ? failure : shim::cuStreamSynchronize(stream);
+    }
+    if (to_host) return for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return fetch_box(box, stream); });
+    Call call(Op::shape_within);
+    call.value(copy);
+    call.handle(Kind::stream, stream);
+    return call.post();
+}
+
+CUDA_MEMCPY3D line(size_t bytes) {
+    CUDA_MEMCPY3D copy{};
+    copy.WidthInBytes = bytes, copy.Height = 1, copy.Depth = 1;
+    return copy;
+}
+
+CUresult to_array(CUarray array, size_t offset, const void* source, size_t bytes, CUstream stream, bool blocking) {
+    CUDA_MEMCPY3D copy = line(bytes);
+    copy.srcMemoryType = CU_MEMORYTYPE_HOST, copy.srcHost = source;
+    copy.dstMemoryType = CU_MEMORYTYPE_ARRAY, copy.dstArray = array, copy.dstXInBytes = offset;
+    return copy_shape(copy, stream, blocking);
+}
+
+CUresult from_array(void* destination, CUarray array, size_t offset, size_t bytes, CUstream stream) {
+    CUDA_MEMCPY3D copy = line(bytes);
+    copy.srcMemoryType = CU_MEMORYTYPE_ARRAY, copy.srcArray = array, copy.srcXInBytes = offset;
+    copy.dstMemoryType = CU_MEMORYTYPE_HOST, copy.dstHost = destination;
+    return copy_shape(copy, stream, true);
+}
+
+}  // namespace
+
+CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D* pCopy) {
+    return pCopy ? copy_shape(as_3d(*pCopy), nullptr, true) : CUDA_ERROR_INVALID_VALUE;
+}
+CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D* pCopy) {
+    return pCopy ? copy_shape(as_3d(*pCopy), nullptr, true) : CUDA_ERROR_INVALID_VALUE;
+}
+CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* pCopy, CUstream hStream) {
+    return pCopy ? copy_shape(as_3d(*pCopy), hStream, false) : CUDA_ERROR_INVALID_VALUE;
+}
+CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D* pCopy) {
+    return pCopy ? copy_shape(*pCopy, nullptr, true) : CUDA_ERROR_INVALID_VALUE;
+}
+CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* pCopy, CUstream hStream) {
+    return pCopy ? copy_shape(*pCopy, hStream, false) : CUDA_ERROR_INVALID_VALUE;
+}
+CUresult cuMemcpyHtoA_v2(CUarray dstArray, size_t dstOffset, const void* srcHost, size_t ByteCount) {
+    return to_array(dstArray, dstOffset, srcHost, ByteCount, nullptr, true);
+}
+CUresult cuMemcpyHtoAAsync_v2(CUarray dstArray, size_t dstOffset, const void* srcHost, size_t ByteCount,
+                              CUstream hStream) {
+    return to_array(dstArray, dstOffset, srcHost, ByteCount, hStream, false);
+}
+CUresult cuMemcpyAtoH_v2(void* dstHost, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
+    return from_array(dstHost, srcArray, srcOffset, ByteCount, nullptr);
+}
+CUresult cuMemcpyAtoHAsync_v2(void* dstHost, CUarray srcArray, size_t srcOffset, size_t ByteCount, CUstream hStream) {
+    return from_array(dstHost, srcArray, srcOffset, ByteCount, hStream);
+}
+
+}  // namespace gpuferry::shim

@@ -1,0 +1,54 @@
+#include "stats.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "client.h"
+
+namespace gpuferry {
+namespace {
+
+std::atomic<uint64_t> calls[static_cast<int>(Op::count)];
+
+const char* const class_names[] = {"LOCAL", "CACHED", "CREATE", "ASYNC", "SYNC", "CUSTOM", "not yet"};
+
+void print() {
+    uint64_t by_class[7] = {}, all = 0;
+    for (int op = 0; op < static_cast<int>(Op::count); ++op) {
+        const uint64_t count = calls[op];
+        by_class[static_cast<int>(op_class(static_cast<Op>(op)))] += count;
+        all += count;
+    }
+    std::fprintf(stderr, "gpuferry stats: calls %llu", static_cast<unsigned long long>(all));
+    for (int i = 0; i < 7; ++i) {
+        if (by_class[i]) std::fprintf(stderr, " %s=%llu", class_names[i], static_cast<unsigned long long>(by_class[i]));
+    }
+    const Link* link = client().link();
+    if (!link) {
+        std::fprintf(stderr, " (no session)\n");
+        return;
+    }
+    const LinkCounts& c = link->counts;
+    std::fprintf(
+        stderr,
+        "\ngpuferry stats: round_trips %llu posts %llu sends %llu bytes_out %llu bytes_in %llu waited_us %llu\n",
+        static_cast<unsigned long long>(c.round_trips), static_cast<unsigned long long>(c.posts),
+        static_cast<unsigned long long>(c.sends), static_cast<unsigned long long>(c.bytes_out),
+        static_cast<unsigned long long>(c.bytes_in), static_cast<unsigned long long>(c.waited_ns / 1000));
+}
+
+// At exit: what was posted leaves before the process does.
+__attribute__((destructor)) void finish() {
+    if (client().state() == ClientState::forked) return;
+    if (Link* link = client().link()) link->flush();
+    const char* wanted = std::getenv("GPUFERRY_STATS");
+    if (wanted && *wanted && *wanted != '0') print();
+}
+
+}  // namespace
+
+void count_call(Op op) {
+    calls[static_cast<int>(op)].fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace gpuferry

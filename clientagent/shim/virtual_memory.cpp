@@ -1,0 +1,182 @@
+// cuMemAddressReserve, cuMemCreate, cuMemMap and their kin. The session's window is one reservation of the worker's, so
+// the client hands out its addresses; physical memory counts against the slice while a handle or a mapping holds it.
+#include <map>
+
+#include "call.h"
+#include "device_memory.h"
+#include "shim_calls.h"
+
+namespace gpuferry {
+namespace {
+
+// One cuMemCreate: alive while handles or mappings are left.
+struct Physical {
+    CUmemAllocationProp prop{};
+    uint64_t size = 0;
+    Handle handle = 0;
+    int handles = 1, mappings = 0;
+};
+
+std::mutex lock;
+struct Placed {
+    uint64_t size = 0;
+    Physical* physical = nullptr;
+};
+std::map<uint64_t, Placed>& placed() {
+    static auto* all = new std::map<uint64_t, Placed>;
+    return *all;
+}
+
+// The caller holds the lock.
+void drop_if_unused(Physical* physical) {
+    if (physical->handles || physical->mappings) return;
+    device_memory().discharge(physical->prop.location.id, physical->size);
+    delete physical;
+}
+
+Physical* find_physical(CUmemGenericAllocationHandle handle) {
+    return handles_table().find<Physical>(Kind::allocation, handle);
+}
+
+}  // namespace
+
+namespace shim {
+
+CUresult cuMemAddressReserve(CUdeviceptr* ptr, size_t size, size_t alignment, CUdeviceptr addr,
+                             unsigned long long flags) {
+    const uint64_t granularity = device_memory().granularity();
+    if (!ptr || !size || size % granularity || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (alignment & (alignment - 1)) return CUDA_ERROR_INVALID_VALUE;
+    *ptr = device_memory().reserve(size, std::max<uint64_t>(alignment, granularity), addr);
+    return *ptr ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult cuMemAddressFree(CUdeviceptr ptr, size_t size) {
+    return device_memory().unreserve(ptr, size) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CUmemAllocationProp* prop,
+                     unsigned long long flags) {
+    if (!handle || !prop || !size || size % device_memory().granularity() || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (prop->type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
+    if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || prop->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE) {
+        return CUDA_ERROR_NOT_SUPPORTED;  // host memory, and memory that other processes share, come with a later step
+    }
+    if (!client().device(prop->location.id)) return CUDA_ERROR_INVALID_DEVICE;
+    if (!device_memory().charge(prop->location.id, size)) return CUDA_ERROR_OUT_OF_MEMORY;
+    auto* physical = new Physical{*prop, size};
+    Call call(Op::create_physical);
+    call.create(Kind::allocation, handle, physical);
+    physical->handle = *handle;
+    call.value<uint64_t>(size);
+    call.value<uint64_t>(static_cast<uint64_t>(prop->location.id));
+    const CUresult result = call.post_anywhere();
+    if (result) {
+        device_memory().discharge(prop->location.id, size);
+        delete physical;
+    }
+    return result;
+}
+
+CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {
+    const std::lock_guard held(lock);
+    Physical* physical = find_physical(handle);
+    if (!physical) return CUDA_ERROR_INVALID_VALUE;
+    if (--physical->handles > 0) return CUDA_SUCCESS;
+    Call call(Op::release_physical);
+    call.handle(Kind::allocation, handle);
+    const CUresult result = call.post_anywhere();
+    handles_table().forget(handle);
+    drop_if_unused(physical);
+    return result;
+}
+
+CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* addr) {
+    const std::lock_guard held(lock);
+    if (!handle) return CUDA_ERROR_INVALID_VALUE;
+    const auto where = reinterpret_cast<uint64_t>(addr);
+    auto at = placed().upper_bound(where);
+    if (at == placed().begin() || where - std::prev(at)->first >= std::prev(at)->second.size) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    Physical* physical = std::prev(at)->second.physical;
+    if (!physical->handles) return CUDA_ERROR_NOT_SUPPORTED;  // its handle is gone on the worker
+    ++physical->handles;
+    *handle = physical->handle;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemGetAllocationPropertiesFromHandle(CUmemAllocationProp* prop, CUmemGenericAllocationHandle handle) {
+    const std::lock_guard held(lock);
+    const Physical* physical = find_physical(handle);
+    if (!prop || !physical) return CUDA_ERROR_INVALID_VALUE;
+    *prop = physical->prop;
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAllocationHandle handle,
+                  unsigned long long flags) {
+    const std::lock_guard held(lock);
+    Physical* physical = find_physical(handle);
+    const uint64_t granularity = device_memory().granularity();
+    if (!physical || flags || !size || size % granularity || ptr % granularity || offset % granularity) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (size > physical->size || offset > physical->size - size) return CUDA_ERROR_INVALID_VALUE;
+    if (!device_memory().reserved(ptr, size)) return CUDA_ERROR_INVALID_VALUE;
+    const auto next = placed().lower_bound(ptr);
+    if (next != placed().end() && next->first < ptr + size) return CUDA_ERROR_INVALID_VALUE;
+    if (next != placed().begin() && std::prev(next)->first + std::prev(next)->second.size > ptr) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    Call call(Op::map_physical);
+    call.value<uint64_t>(ptr);
+    call.value<uint64_t>(size);
+    call.value<uint64_t>(offset);
+    call.handle(Kind::allocation, handle);
+    if (const CUresult failure = call.post_anywhere()) return failure;
+    ++physical->mappings;
+    placed()[ptr] = {size, physical};
+    device_memory().add_foreign(ptr, size, nullptr, Stretch::Origin::mapped, physical->prop.location.id);
+    return CUDA_SUCCESS;
+}
+
+// All mappings inside the range, each as a whole.
+CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
+    const std::lock_guard held(lock);
+    auto at = placed().lower_bound(ptr);
+    uint64_t covered = ptr;
+    for (; at != placed().end() && at->first == covered && covered + at->second.size <= ptr + size; ++at) {
+        covered += at->second.size;
+    }
+    if (covered != ptr + size || !size) return CUDA_ERROR_INVALID_VALUE;
+    for (at = placed().lower_bound(ptr); at != placed().end() && at->first < ptr + size; at = placed().erase(at)) {
+        Call call(Op::unmap_physical);
+        call.value<uint64_t>(at->first);
+        call.post_anywhere();
+        device_memory().remove_foreign(at->first);
+        --at->second.physical->mappings;
+        drop_if_unused(at->second.physical);
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc* desc, size_t count) {
+    {
+        const std::lock_guard held(lock);
+        uint64_t covered = ptr;
+        for (auto at = placed().lower_bound(ptr); at != placed().end() && at->first == covered; ++at) {
+            covered += at->second.size;
+        }
+        if (!desc || !count || !size || covered < ptr + size) return CUDA_ERROR_INVALID_VALUE;
+    }
+    for (size_t i = 0; i < count; ++i) {
+        if (desc[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE && !client().device(desc[i].location.id)) {
+            return CUDA_ERROR_INVALID_DEVICE;
+        }
+    }
+    return forward_cuMemSetAccess(ptr, size, desc, count);
+}
+
+}  // namespace shim
+}  // namespace gpuferry

@@ -1,0 +1,41 @@
+// Calls that wait for streams and events, or ask whether they are done: one round trip each.
+#include "call.h"
+#include "shim_calls.h"
+#include "twins.h"
+
+namespace gpuferry::shim {
+namespace {
+
+CUresult ask_about(Op op, Kind kind, Handle handle) {
+    // Work that is waited for may itself wait for what the program has written to host memory.
+    if (const CUresult failure = prepare_device_work()) return failure;
+    Call call(op);
+    call.handle(kind, handle);
+    call.ask();
+    return call.result();
+}
+
+CUresult ask_about_event(Op op, CUevent event) {
+    if (!event) return CUDA_ERROR_INVALID_HANDLE;
+    return ask_about(op, Kind::event, to_handle(event));
+}
+
+}  // namespace
+
+CUresult cuStreamSynchronize(CUstream hStream) {
+    if (is_stream_idle(hStream)) return CUDA_SUCCESS;
+    const CUresult result = ask_about(Op::wait_stream, Kind::stream, to_handle(hStream));
+    if (!result) note_stream_idle(hStream);
+    return result;
+}
+CUresult cuStreamQuery(CUstream hStream) {
+    return ask_about(Op::query_stream, Kind::stream, to_handle(hStream));
+}
+CUresult cuEventSynchronize(CUevent hEvent) {
+    return ask_about_event(Op::wait_event, hEvent);
+}
+CUresult cuEventQuery(CUevent hEvent) {
+    return ask_about_event(Op::query_event, hEvent);
+}
+
+}  // namespace gpuferry::shim

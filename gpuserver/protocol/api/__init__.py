@@ -1,0 +1,1 @@
+"""The declarations of the driver API, one file per family; each file binds `FAMILY`."""

@@ -1,0 +1,13 @@
+"""CUDA arrays, texture and surface objects."""
+
+from gpuserver.protocol.declare import Family
+
+FAMILY = Family("arrays")
+FAMILY.ask("cuArrayCreate_v2 cuArray3DCreate_v2 cuMipmappedArrayCreate")
+FAMILY.ask("cuArrayDestroy", destroys="hArray")
+FAMILY.ask("cuMipmappedArrayDestroy", destroys="hMipmappedArray")
+FAMILY.ask("cuArrayGetDescriptor_v2 cuArray3DGetDescriptor_v2 cuArrayGetPlane cuMipmappedArrayGetLevel")
+FAMILY.ask("cuArrayGetMemoryRequirements cuArrayGetSparseProperties")
+FAMILY.ask("cuMipmappedArrayGetMemoryRequirements cuMipmappedArrayGetSparseProperties")
+FAMILY.ask("cuTexObjectCreate cuTexObjectDestroy cuTexObjectGetTextureDesc cuTexObjectGetResourceViewDesc")
+FAMILY.ask("cuSurfObjectCreate cuSurfObjectDestroy")

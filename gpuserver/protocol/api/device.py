@@ -1,0 +1,18 @@
+"""Devices: a snapshot at session start answers nearly everything."""
+
+from gpuserver.protocol.declare import Family, into, out
+
+FAMILY = Family("device")
+FAMILY.cached(
+    "cuDeviceGet cuDeviceGetCount cuDeviceGetName cuDeviceGetUuid cuDeviceGetUuid_v2 cuDeviceTotalMem_v2 "
+    "cuDeviceGetAttribute cuDeviceComputeCapability cuDeviceGetProperties cuDeviceGetPCIBusId cuDeviceGetByPCIBusId "
+    "cuDeviceCanAccessPeer"
+)
+FAMILY.ask("cuDeviceGetP2PAttribute cuDeviceGetTexture1DLinearMaxWidth cuDeviceGetExecAffinitySupport")
+FAMILY.ask("cuDeviceGetHostAtomicCapabilities", capabilities=out("count"), operations=into("count"))
+FAMILY.ask("cuDeviceGetP2PAtomicCapabilities", capabilities=out("count"), operations=into("count"))
+FAMILY.ask("cuDeviceGetLuid", luid=out("8"))
+FAMILY.ask("cuDeviceGetDevResource cuFlushGPUDirectRDMAWrites")
+FAMILY.ask("cuDeviceGetGraphMemAttribute", value=out("1", "cuuint64_t"))
+FAMILY.post("cuDeviceSetGraphMemAttribute", value=into("1", "cuuint64_t"))
+FAMILY.post("cuDeviceGraphMemTrim")

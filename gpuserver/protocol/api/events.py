@@ -1,0 +1,11 @@
+"""Events."""
+
+from gpuserver.protocol.declare import Family
+
+FAMILY = Family("events")
+FAMILY.create("cuEventCreate", wrapped=True)
+FAMILY.post("cuEventRecord cuEventRecordWithFlags")
+FAMILY.post("cuEventDestroy_v2", destroys="hEvent")
+FAMILY.ask("cuEventElapsedTime_v2")
+FAMILY.by_hand("cuEventSynchronize cuEventQuery")
+FAMILY.same(cuEventDestroy="cuEventDestroy_v2", cuEventElapsedTime="cuEventElapsedTime_v2")

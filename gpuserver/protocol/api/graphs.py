@@ -1,0 +1,56 @@
+"""Graphs: made by stream capture or node by node, instantiated once, launched any number of times."""
+
+from gpuserver.protocol.declare import Family, both, into, out
+
+FAMILY = Family("graphs")
+_DEPENDENCIES = {"dependencies": into("numDependencies")}
+
+
+def _list(count: str) -> str:
+    return f"{count} ? *{count} : 0"
+
+
+FAMILY.create("cuGraphCreate cuGraphClone")
+FAMILY.post("cuGraphDestroy", destroys="hGraph")
+FAMILY.ask("cuGraphAddEmptyNode cuGraphAddChildGraphNode", **_DEPENDENCIES)
+FAMILY.ask("cuGraphAddEventRecordNode cuGraphAddEventWaitNode", **_DEPENDENCIES)
+FAMILY.ask("cuGraphAddMemsetNode cuGraphAddMemFreeNode", **_DEPENDENCIES)
+FAMILY.ask("cuGraphAddMemAllocNode", nodeParams=both(), **_DEPENDENCIES)
+FAMILY.ask("cuGraphDestroyNode", destroys="hNode")
+FAMILY.ask("cuGraphNodeGetType cuGraphNodeGetContainingGraph cuGraphNodeGetLocalId cuGraphNodeGetToolsId")
+FAMILY.ask("cuGraphGetId cuGraphExecGetId cuGraphNodeFindInClone")
+_ENDS = {"from": into("numDependencies"), "to": into("numDependencies")}
+FAMILY.ask("cuGraphAddDependencies cuGraphRemoveDependencies", **_ENDS)
+FAMILY.ask("cuGraphAddDependencies_v2 cuGraphRemoveDependencies_v2", edgeData=into("numDependencies"), **_ENDS)
+FAMILY.ask("cuGraphGetNodes", nodes=out(_list("numNodes")), numNodes=both())
+FAMILY.ask("cuGraphGetRootNodes", rootNodes=out(_list("numRootNodes")), numRootNodes=both())
+_EDGES = {"from": out(_list("numEdges")), "to": out(_list("numEdges")), "numEdges": both()}
+FAMILY.ask("cuGraphGetEdges", **_EDGES)
+FAMILY.ask("cuGraphGetEdges_v2", edgeData=out(_list("numEdges")), **_EDGES)
+_NODES_BEFORE = {"dependencies": out(_list("numDependencies")), "numDependencies": both()}
+_NODES_AFTER = {"dependentNodes": out(_list("numDependentNodes")), "numDependentNodes": both()}
+FAMILY.ask("cuGraphNodeGetDependencies", **_NODES_BEFORE)
+FAMILY.ask("cuGraphNodeGetDependencies_v2", edgeData=out(_list("numDependencies")), **_NODES_BEFORE)
+FAMILY.ask("cuGraphNodeGetDependentNodes", **_NODES_AFTER)
+FAMILY.ask("cuGraphNodeGetDependentNodes_v2", edgeData=out(_list("numDependentNodes")), **_NODES_AFTER)
+
+FAMILY.ask("cuGraphMemsetNodeGetParams cuGraphMemsetNodeSetParams cuGraphExecMemsetNodeSetParams")
+FAMILY.ask("cuGraphEventRecordNodeGetEvent cuGraphEventRecordNodeSetEvent")
+FAMILY.ask("cuGraphEventWaitNodeGetEvent cuGraphEventWaitNodeSetEvent")
+FAMILY.ask("cuGraphExecEventRecordNodeSetEvent cuGraphExecEventWaitNodeSetEvent")
+FAMILY.ask("cuGraphChildGraphNodeGetGraph cuGraphExecChildGraphNodeSetParams")
+FAMILY.ask("cuGraphMemFreeNodeGetParams cuGraphNodeGetEnabled cuGraphNodeSetEnabled")
+FAMILY.ask("cuGraphKernelNodeCopyAttributes cuGraphKernelNodeGetAttribute cuGraphKernelNodeSetAttribute")
+FAMILY.ask("cuGraphConditionalHandleCreate")
+
+FAMILY.ask("cuGraphInstantiateWithFlags")
+FAMILY.ask("cuGraphInstantiate_v2", logBuffer=out("bufferSize"))
+FAMILY.ask("cuGraphExecUpdate cuGraphExecGetFlags")
+FAMILY.post("cuGraphLaunch cuGraphUpload")
+FAMILY.post("cuGraphExecDestroy", destroys="hGraphExec")
+
+# Capture. The worker captures in relaxed mode; which calls the program's mode forbids is checked on the client.
+FAMILY.by_hand("cuStreamBeginCapture_v2 cuStreamEndCapture")
+FAMILY.local("cuThreadExchangeStreamCaptureMode")
+FAMILY.ask("cuStreamIsCapturing cuStreamGetCaptureInfo", wrapped=True)  # only while a capture is under way
+FAMILY.same(cuGraphInstantiate="cuGraphInstantiate_v2")

@@ -1,0 +1,67 @@
+"""`gpuferry coverage`: every exported function of `cuda.h` with its class, or "not yet". Generated, never typed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+
+from gpuserver.protocol.declare import Class
+from gpuserver.protocol.specification import Specification, read_specification
+
+MEANING = {
+    Class.LOCAL: "answered from the client's own state",
+    Class.CACHED: "answered from a snapshot of session start or module load",
+    Class.CREATE: "the client names the object and posts its creation",
+    Class.ASYNC: "posted, not awaited",
+    Class.SYNC: "posted and awaited: one blocking round trip",
+    Class.CUSTOM: "written by hand on both sides, one small file per family",
+    Class.NOT_YET: "exported; answers CUDA_ERROR_NOT_SUPPORTED and logs its name once",
+}
+
+
+def rows(specification: Specification) -> list[tuple[str, str, str]]:
+    """Symbol, class, family. A variant is listed with the class of the symbol that does its work."""
+    return [(c.symbol, c.call_class.value, c.declaration.family) for c in specification.calls.values()]
+
+
+def as_text(specification: Specification) -> str:
+    lines = [f"{symbol:<60} {call_class:<8} {family}".rstrip() for symbol, call_class, family in rows(specification)]
+    counts = Counter(call_class for _, call_class, _ in rows(specification))
+    lines += ["", *(f"{counts[c.value]:>4} {c.value:<8} {MEANING[c]}" for c in Class)]
+    done = sum(n for c, n in counts.items() if c != Class.NOT_YET.value)
+    return "\n".join(
+        [*lines, f"{done:>4} of {len(specification.calls)} functions of CUDA {specification.header.version}\n"]
+    )
+
+
+def as_markdown(specification: Specification) -> str:
+    counts = Counter(call_class for _, call_class, _ in rows(specification))
+    done = len(specification.calls) - counts[Class.NOT_YET.value]
+    version = f"{specification.header.version // 1000}.{specification.header.version % 1000 // 10}"
+    lines = [
+        "# What is forwarded",
+        "",
+        "Written by `gpuferry coverage --markdown` from `gpuserver/protocol/api/` and `cuda.h` "
+        f"{version}; not to be edited.",
+        "",
+        f"{done} of {len(specification.calls)} exported symbols of the CUDA driver API, `_ptds`/`_ptsz` variants included.",
+        "",
+        "| class | symbols | what the client does |",
+        "|---|---|---|",
+        *(f"| {c.value} | {counts[c.value]} | {MEANING[c]} |" for c in Class),
+        "",
+        "| function | class | family |",
+        "|---|---|---|",
+        *(f"| `{symbol}` | {call_class} | {family} |" for symbol, call_class, family in rows(specification)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="gpuferry coverage", description=__doc__)
+    parser.add_argument("--markdown", action="store_true", help="as `docs/coverage.md` has it")
+    options = parser.parse_args(arguments)
+    specification = read_specification()
+    sys.stdout.write(as_markdown(specification) if options.markdown else as_text(specification))
+    return 0

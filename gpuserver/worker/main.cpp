@@ -1,0 +1,76 @@
+// gpuferry-worker: executes one client process's CUDA calls. The daemon starts it with a connection whose peer has
+// proved that it may use this lease.
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "session.h"
+
+namespace {
+
+struct Arguments {
+    int socket = -1;
+    std::string driver = "libcuda.so.1";
+    uint64_t memory = 0;  // bytes of each GPU, 0 for the whole
+};
+
+Arguments parse(int count, char** words) {
+    Arguments arguments;
+    for (int i = 1; i + 1 < count; i += 2) {
+        const std::string name = words[i];
+        if (name == "--socket") {
+            arguments.socket = std::atoi(words[i + 1]);
+        } else if (name == "--driver") {
+            arguments.driver = words[i + 1];
+        } else if (name == "--memory-mib") {
+            arguments.memory = std::strtoull(words[i + 1], nullptr, 10) << 20;
+        } else {
+            throw std::runtime_error("unknown option " + name);
+        }
+    }
+    if (arguments.socket < 0) {
+        throw std::runtime_error("usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB]");
+    }
+    return arguments;
+}
+
+// For the daemon: the specification that this worker was generated from, and the MiB of each GPU.
+int describe(const std::string& path) {
+    using gpuferry::worker::driver;
+    gpuferry::worker::load_driver(path);
+    if (const CUresult failure = driver.cuInit(0)) {
+        throw std::runtime_error("cuInit failed with CUDA error " + std::to_string(failure));
+    }
+    int devices = 0;
+    driver.cuDeviceGetCount(&devices);
+    std::printf("%016llx", static_cast<unsigned long long>(gpuferry::specification_digest));
+    for (int i = 0; i < devices; ++i) {
+        size_t bytes = 0;
+        driver.cuDeviceTotalMem_v2(&bytes, i);
+        std::printf(" %zu", bytes >> 20);
+    }
+    std::printf("\n");
+    return 0;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    try {
+        if (count == 3 && std::strcmp(words[1], "--describe") == 0) return describe(words[2]);
+        const Arguments arguments = parse(count, words);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);  // without the daemon nobody accounts for this session's memory
+        gpuferry::worker::load_driver(arguments.driver);
+        gpuferry::worker::prepare_handlers();
+        gpuferry::worker::Session session(arguments.socket, arguments.memory);
+        session.serve();
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "gpuferry-worker: %s\n", error.what());
+        return 1;
+    }
+}

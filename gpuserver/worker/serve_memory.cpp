@@ -1,0 +1,164 @@
+// Device memory at addresses that the client chose within its window.
+#include "session.h"
+
+namespace gpuferry::worker {
+namespace {
+
+// Whether the stretch lies in the window, on its granules, and touches nothing that is mapped.
+bool is_free(const Session& session, uint64_t address, uint64_t size) {
+    if (!size || address % session.granularity || size % session.granularity) return false;
+    if (address < session.window_base || address - session.window_base > session.window_size) return false;
+    if (size > session.window_size - (address - session.window_base)) return false;
+    const auto next = session.mappings.lower_bound(address);
+    if (next != session.mappings.end() && next->first < address + size) return false;
+    if (next == session.mappings.begin()) return true;
+    const auto before = std::prev(next);
+    return before->first + before->second.size <= address;
+}
+
+CUresult map(Session& session, uint64_t address, uint64_t size, size_t device) {
+    CUmemAllocationProp prop{};
+    prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    prop.location.id = session.devices[device].device;
+    Mapping mapping{size, device, 0, nullptr};
+    CUresult result = driver.cuMemCreate(&mapping.memory, size, &prop, 0);
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) {
+        session.reaper.drain();  // freed by the client, not yet by the GPU
+        result = driver.cuMemCreate(&mapping.memory, size, &prop, 0);
+    }
+    if (result) return result;
+    result = driver.cuMemMap(address, size, 0, mapping.memory, 0);
+    if (result == CUDA_ERROR_INVALID_VALUE) {
+        session.reaper.drain();  // the address is about to be free
+        result = driver.cuMemMap(address, size, 0, mapping.memory, 0);
+    }
+    if (result) {
+        driver.cuMemRelease(mapping.memory);
+        return result;
+    }
+    CUmemAccessDesc access{prop.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    result = driver.cuMemSetAccess(address, size, &access, 1);
+    if (result) {
+        driver.cuMemUnmap(address, size);
+        driver.cuMemRelease(mapping.memory);
+        return result;
+    }
+    session.mappings.emplace(address, mapping);
+    return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+void serve_map_memory(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    const auto size = in.value<uint64_t>();
+    const auto device = in.value<uint64_t>();
+    Session& session = in.session;
+    if (!in.good() || device >= session.devices.size() || !is_free(session, address, size)) return out.refuse(in);
+    if (!session.quota.take(device, size)) {
+        out.result = CUDA_ERROR_OUT_OF_MEMORY;
+        return;
+    }
+    out.result = map(session, address, size, device);
+    if (out.result) session.quota.give_back(device, size);
+}
+
+void serve_unmap_memory(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    Session& session = in.session;
+    const auto found = session.mappings.find(address);
+    if (!in.good() || found == session.mappings.end() || found->second.held) return out.refuse(in);
+    const Mapping mapping = found->second;
+    session.mappings.erase(found);
+    session.quota.give_back(mapping.device, mapping.size);
+    session.reaper.give_back(session.devices[mapping.device].primary, address, mapping);
+    out.result = CUDA_SUCCESS;
+}
+
+// Replies when everything freed so far can be used again.
+void serve_fence_memory(Request& in, Answer& out) {
+    const auto device = in.value<uint64_t>();
+    Session& session = in.session;
+    if (!in.good() || device >= session.devices.size()) return out.refuse(in);
+    if (!(in.header.flags & request_awaited)) return;
+    out.later = true;
+    const uint64_t number = in.header.number;
+    session.reaper.fence(session.devices[device].primary,
+                         [&session, number] { session.reply(number, CUDA_SUCCESS, {}); });
+}
+
+// Physical memory that the program maps itself. It counts against the slice while its handle or a mapping is left.
+struct Physical : Detail {
+    Physical(Quota& from, size_t gpu, uint64_t size) : quota(from), device(gpu), bytes(size) {}
+    ~Physical() override { quota.give_back(device, bytes); }
+    Quota& quota;
+    size_t device;
+    uint64_t bytes;
+};
+
+struct PhysicalHandle : Detail {
+    std::shared_ptr<Physical> physical;
+};
+
+void serve_create_physical(Request& in, Answer& out) {
+    const Handle name = in.name(Kind::allocation);
+    const auto size = in.value<uint64_t>();
+    const auto device = in.value<uint64_t>();
+    Session& session = in.session;
+    if (!in.good() || device >= session.devices.size() || size % session.granularity) return out.refuse(in);
+    CUmemGenericAllocationHandle memory = 0;
+    auto handle = std::make_unique<PhysicalHandle>();
+    if (session.quota.take(device, size)) {
+        handle->physical = std::make_shared<Physical>(session.quota, device, size);
+        CUmemAllocationProp prop{};
+        prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+        prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+        prop.location.id = session.devices[device].device;
+        out.result = driver.cuMemCreate(&memory, size, &prop, 0);
+        if (out.result == CUDA_ERROR_OUT_OF_MEMORY) {
+            session.reaper.drain();
+            out.result = driver.cuMemCreate(&memory, size, &prop, 0);
+        }
+    } else {
+        out.result = CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    in.bind(name, out.result, memory, 0);
+    if (!out.result) session.objects.find(Kind::allocation, name)->detail = std::move(handle);
+}
+
+void serve_release_physical(Request& in, Answer& out) {
+    const auto memory = in.handle<CUmemGenericAllocationHandle>(Kind::allocation);
+    if (!in.good() || !memory) return out.refuse(in);
+    out.result = driver.cuMemRelease(memory);
+    in.forget(Kind::allocation);
+}
+
+void serve_map_physical(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    const auto size = in.value<uint64_t>();
+    const auto offset = in.value<uint64_t>();
+    const auto memory = in.handle<CUmemGenericAllocationHandle>(Kind::allocation);
+    Session& session = in.session;
+    if (!in.good() || !memory || !is_free(session, address, size)) return out.refuse(in);
+    out.result = driver.cuMemMap(address, size, offset, memory, 0);
+    if (out.result == CUDA_ERROR_INVALID_VALUE) {
+        session.reaper.drain();  // the address is about to be free
+        out.result = driver.cuMemMap(address, size, offset, memory, 0);
+    }
+    if (out.result) return;
+    const Object* object = session.objects.find(Kind::allocation, in.last(Kind::allocation));
+    const auto& physical = static_cast<PhysicalHandle*>(object->detail.get())->physical;
+    session.mappings.emplace(address, Mapping{size, physical->device, 0, physical});
+}
+
+void serve_unmap_physical(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    Session& session = in.session;
+    const auto found = session.mappings.find(address);
+    if (!in.good() || found == session.mappings.end() || !found->second.held) return out.refuse(in);
+    out.result = driver.cuMemUnmap(address, found->second.size);
+    session.mappings.erase(found);
+}
+
+}  // namespace gpuferry::worker

@@ -1,0 +1,107 @@
+// One client process's session: the ordered stream of its requests, and all that it owns on this GPU server.
+//
+// One dispatcher thread (the one that calls `serve`) reads and executes requests in their order. Calls that must wait
+// for the GPU are handed to waiter threads, which reply when the wait is over.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "device_output.h"
+#include "host_functions.h"
+#include "objects.h"
+#include "quota.h"
+#include "reaper.h"
+#include "request.h"
+#include "staging.h"
+#include "transport.h"
+#include "twins.h"
+#include "waiters.h"
+#include "wire.h"
+
+namespace gpuferry::worker {
+
+// One GPU as this session may use it.
+struct SessionDevice {
+    CUdevice device = 0;
+    CUcontext primary = nullptr;  // retained when first used
+    bool retained_by_client = false;
+};
+
+// A device-to-host copy that was posted, waiting for a reply that makes it visible.
+struct PendingCopy {
+    uint64_t number = 0;  // of the request that asked for it
+    uint64_t offset = 0;
+    Staged staged;
+};
+
+class Session {
+  public:
+    // `memory` is the slice of each GPU in bytes, 0 for the whole GPU. Raises std::runtime_error.
+    Session(int descriptor, uint64_t memory);
+
+    // Serves until the client is gone. Never returns: the process ends, and with it all that the session owned.
+    [[noreturn]] void serve();
+    // Ends the session by the worker's own decision, saying why.
+    [[noreturn]] void end(const std::string& reason);
+
+    CUresult find_context(Handle handle, CUcontext& real);
+    // Makes the context current in the dispatcher thread.
+    CUresult make_current(Handle handle);
+    [[nodiscard]] CUcontext current() const { return current_; }
+
+    // Reads the next `size` bytes of the request's bulk data, wherever they are now.
+    void take_bulk(void* place, size_t size);
+
+    // A reply, from any thread: copies that have become visible go ahead of it; with `visible`, the reply of a call
+    // that makes all device work visible, so do the device's output and its changes of host memory.
+    void reply(uint64_t number, CUresult result, std::span<const char> payload, std::span<const char> bulk = {},
+               bool visible = false);
+    // Remembers the first error of posted calls; the next reply reports it. From any thread.
+    void latch(CUresult error, Op op);
+    // A device-to-host copy whose bytes go to the client with the first reply after it is complete.
+    void deliver_later(PendingCopy copy);
+    // Tells the client that a host function's turn has come.
+    void deliver_turn(uint64_t id);
+    // Replies with the bytes of a staged copy once it is complete: at once, or from a waiter thread.
+    void reply_when_staged(uint64_t number, std::shared_ptr<Staged> staged);
+    // Replies when `wait` returns, on a waiter thread with the dispatcher's current context current.
+    void reply_after(uint64_t number, std::function<CUresult()> wait);
+
+    Objects objects;
+    std::vector<SessionDevice> devices;
+    Quota quota;
+    Staging staging;
+    Waiters waiters;
+    Reaper reaper;
+    std::map<uint64_t, Mapping> mappings;  // by address: the client's device memory
+    Twins twins;
+    HostFunctions host_functions{*this};
+    DeviceOutput output;
+    uint64_t window_base = 0, window_size = 0, granularity = 0;
+    uint64_t host_base = 0, host_size = 0;  // where the client may have twins of its host memory
+    uint64_t device_memory = 0;             // the slice's size, 0 for the whole GPU
+
+  private:
+    bool fill(size_t needed);
+    void dispatch(const RequestHeader& header, std::span<const char> payload);
+    void send_visible_copies();
+    void send_delivery(Delivery kind, std::span<const char> fields, std::span<const char> bytes);
+    void send_device_changes();
+
+    Connection connection_;
+    Handle current_handle_ = 0;
+    CUcontext current_ = nullptr;
+
+    std::vector<char> input_;
+    size_t start_ = 0, end_ = 0;
+    size_t bulk_left_ = 0;  // of the request being served, not yet in `input_` or still there
+
+    std::mutex replying_;  // guards sending, the latched error and the copies waiting for delivery
+    CUresult latched_ = CUDA_SUCCESS;
+    Op latched_op_ = Op::none;
+    std::deque<PendingCopy> copies_;
+};
+
+}  // namespace gpuferry::worker

@@ -1,0 +1,111 @@
+#include "twins.h"
+
+#include <sys/mman.h>
+
+#include <cstring>
+
+#include "session.h"
+
+namespace gpuferry::worker {
+namespace {
+
+constexpr uint64_t page = 4096;
+
+}  // namespace
+
+CUresult Twins::make(uint64_t address, uint64_t size, bool charged, size_t device, Quota& quota) {
+    const std::lock_guard held(lock_);
+    if (!size || address % page || size % page || address + size < address) return CUDA_ERROR_INVALID_VALUE;
+    const auto next = twins_.lower_bound(address);
+    if (next != twins_.end() && next->first < address + size) return CUDA_ERROR_INVALID_VALUE;
+    if (next != twins_.begin() && std::prev(next)->first + std::prev(next)->second.size > address) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (charged && !quota.take(device, size)) return CUDA_ERROR_OUT_OF_MEMORY;
+    auto* place = reinterpret_cast<void*>(address);
+    CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
+    // Never over anything of this process: a client can name any address.
+    if (mmap(place, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == place) {
+        result = driver.cuMemHostRegister_v2(place, size, CU_MEMHOSTREGISTER_PORTABLE | CU_MEMHOSTREGISTER_DEVICEMAP);
+        if (result) munmap(place, size);
+    }
+    if (result) {
+        if (charged) quota.give_back(device, size);
+        return result;
+    }
+    twins_.emplace(address, Twin{size, std::make_unique<char[]>(size), charged, device});
+    return CUDA_SUCCESS;
+}
+
+CUresult Twins::end(uint64_t address, Quota& quota) {
+    const std::lock_guard held(lock_);
+    const auto found = twins_.find(address);
+    if (found == twins_.end()) return CUDA_ERROR_INVALID_VALUE;
+    auto* place = reinterpret_cast<void*>(address);
+    const CUresult result = driver.cuMemHostUnregister(place);
+    if (result) return result;  // the driver still uses it: it stays
+    munmap(place, found->second.size);
+    if (found->second.charged) quota.give_back(found->second.device, found->second.size);
+    twins_.erase(found);
+    return result;
+}
+
+CUresult Twins::write(uint64_t address, std::span<const char> bytes) {
+    const std::lock_guard held(lock_);
+    auto at = twins_.upper_bound(address);
+    if (at == twins_.begin()) return CUDA_ERROR_INVALID_VALUE;
+    --at;
+    const uint64_t offset = address - at->first;
+    if (offset > at->second.size || bytes.size() > at->second.size - offset) return CUDA_ERROR_INVALID_VALUE;
+    auto* memory = reinterpret_cast<char*>(address);
+    char* known = at->second.known.get() + offset;
+    for (size_t i = 0; i < bytes.size(); ++i) {
+        if (bytes[i] != known[i]) memory[i] = known[i] = bytes[i];
+    }
+    return CUDA_SUCCESS;
+}
+
+void Twins::collect(const std::function<void(uint64_t, std::span<const char>)>& send) {
+    const std::lock_guard held(lock_);
+    for (auto& [address, twin] : twins_) {
+        const auto* memory = reinterpret_cast<const char*>(address);
+        for (uint64_t start = 0; start < twin.size; start += page) {
+            char* known = twin.known.get() + start;
+            if (std::memcmp(memory + start, known, page) == 0) continue;
+            std::memcpy(known, memory + start, page);
+            send(address + start, {known, page});
+        }
+    }
+}
+
+void serve_make_twin(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    const auto size = in.value<uint64_t>();
+    const auto charged = in.value<uint64_t>();
+    const auto device = in.value<uint64_t>();
+    Session& session = in.session;
+    const bool inside = address >= session.host_base && address - session.host_base <= session.host_size &&
+                        size <= session.host_size - (address - session.host_base);
+    if (!in.good() || !inside || device >= session.devices.size()) return out.refuse(in);
+    out.result = session.twins.make(address, size, charged, device, session.quota);
+}
+
+void serve_end_twin(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    if (!in.good()) return out.refuse(in);
+    Session& session = in.session;
+    // The program may have no context current when memory goes; the driver wants one.
+    if (!session.current()) driver.cuCtxSetCurrent(session.devices.front().primary);
+    out.result = session.twins.end(address, session.quota);
+    if (!session.current()) driver.cuCtxSetCurrent(nullptr);
+}
+
+void serve_write_twin(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    const auto size = in.value<uint64_t>();
+    const char* bytes = in.fields().take_bytes(size);
+    if (!in.good()) return out.refuse(in);
+    out.result = in.session.twins.write(address, {bytes, size});
+}
+
+}  // namespace gpuferry::worker

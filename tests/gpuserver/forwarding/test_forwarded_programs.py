@@ -1,0 +1,87 @@
+"""One program, two ways to run it: on the software GPU itself, and forwarded to a GPU server that has it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gpu_server import GpuServer, read_stats, surroundings
+
+from gpuserver.native import find_native
+from gpuserver.softgpu.command import program_environment
+
+PROGRAMS = Path(__file__).resolve().parent / "driver_api.py"
+SLICE_MIB = 64
+
+
+def natively(*program: str) -> subprocess.CompletedProcess[str]:
+    folder = find_native("gpuserver/softgpu/lib/libcuda.so.1").parent
+    environment = program_environment(folder, surroundings(GPUFERRY_SOFTGPU_MEMORY_MIB="1024"))
+    return subprocess.run(list(program), env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def forwarded(server: GpuServer, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    done = server.run(sys.executable, str(PROGRAMS), name, memory_mib=SLICE_MIB, GPUFERRY_STATS="1", **variables)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{server.log.read_text()}"
+    return done
+
+
+@pytest.mark.parametrize("name", ["vector", "errors", "fork", "big_copies", "training_loop"])
+def test_same_output_natively_and_forwarded(software_server: GpuServer, name: str) -> None:
+    native = natively(sys.executable, str(PROGRAMS), name)
+    assert native.returncode == 0, native.stderr
+    assert native.stdout
+    assert forwarded(software_server, name).stdout == native.stdout
+
+
+CUPY = """
+import cupy, numpy
+a = cupy.asarray(numpy.arange(1000, dtype=numpy.float32))
+print((a * 2 + 1).sum())
+"""
+
+
+def test_cupy_prints_the_same_with_at_most_eight_round_trips(software_server: GpuServer) -> None:
+    native = natively(sys.executable, "-c", CUPY)
+    done = software_server.run(sys.executable, "-c", CUPY, memory_mib=256, GPUFERRY_STATS="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == native.stdout == "1e+06\n"
+    assert read_stats(done.stderr).round_trips <= 8
+
+
+def test_two_round_trips_to_the_first_launch_of_which_one_is_the_module(software_server: GpuServer) -> None:
+    stats = read_stats(forwarded(software_server, "first_launch").stderr)
+    assert stats.round_trips == 2  # the session's opening, the module
+    assert stats.posts >= 2
+
+
+def test_posted_calls_take_no_round_trip(software_server: GpuServer) -> None:
+    stats = read_stats(forwarded(software_server, "free_of_round_trips").stderr)
+    assert stats.round_trips == 2  # the session's opening, the module
+    assert stats.posts > 200
+
+
+@pytest.mark.parametrize("iterations", [5, 25])
+def test_a_training_step_takes_one_round_trip(software_server: GpuServer, iterations: int) -> None:
+    stats = read_stats(forwarded(software_server, "training_loop", ITERATIONS=str(iterations)).stderr)
+    assert stats.round_trips == 2 + iterations
+
+
+def test_a_read_sees_what_another_thread_posted_before(software_server: GpuServer) -> None:
+    assert forwarded(software_server, "order", TRIES="2000").stdout == "2000 tries, wrong: []\n"
+
+
+def test_the_slice_is_exact_by_every_way_of_allocating(software_server: GpuServer) -> None:
+    assert forwarded(software_server, "slice").stdout.splitlines() == [
+        "info 64 64 64",
+        "allocated 64 then 2",
+        "free again 64",
+        "all 0",
+        "one more 2",
+        "physical 0",
+        "pool 2",
+        "managed 2",
+        "pool 0",
+    ]
