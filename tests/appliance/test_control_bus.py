@@ -23,7 +23,7 @@ from gpuserver.protocol.control.curve import Ticket, new_keys, open_dealer, pars
 from gpuserver.protocol.control.enrolment import EnrolmentError, enrol
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait for a condition; the deadline is only there to end a hopeless wait."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -26,7 +26,7 @@ from gpuserver.protocol.control.codec import KINDS, _decoders
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"

@@ -35,7 +35,7 @@ from appliance.state.database import open_database, reading, writing
 from appliance.state.models import ApiToken, EnrolmentToken, Lease, VCenter, now
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
