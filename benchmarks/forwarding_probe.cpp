@@ -24,7 +24,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 [[noreturn]] void fail(const char* what) {
     std::perror(what);
@@ -128,8 +130,9 @@ void measure_raw(int round_trips) {
         for (size_t done = 0; done < bulk; done += piece) receive_all(connection, data.data() + done, piece);
         down.push_back(bulk / seconds_since(start));
     }
-    std::printf("{\"round_trip_us\": %.3f, \"up_bytes_per_s\": %.0f, \"down_bytes_per_s\": %.0f}\n", median(times) * 1e6,
-                *std::max_element(up.begin(), up.end()), *std::max_element(down.begin(), down.end()));
+    std::printf("{\"round_trip_us\": %.3f, \"up_bytes_per_s\": %.0f, \"down_bytes_per_s\": %.0f}\n",
+                median(times) * 1e6, *std::max_element(up.begin(), up.end()),
+                *std::max_element(down.begin(), down.end()));
     wait(nullptr);
 }
 
@@ -164,7 +167,8 @@ void pass_on(int from, int to, double delay) {
     std::vector<char> buffer(1u << 20);
     while (true) {
         const ssize_t got = recv(from, buffer.data(), buffer.size(), 0);
-        const auto due = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(delay));
+        const auto due =
+            Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(delay));
         const std::lock_guard held(lock);
         parcels.push_back({due, std::vector<char>(buffer.data(), buffer.data() + std::max<ssize_t>(got, 0))});
         more.notify_one();
@@ -291,11 +295,12 @@ void measure_calls(int round_trips, int launches) {
         ok(cuda.cuMemcpyDtoH(host.data(), program.memory, bulk), "cuMemcpyDtoH");
         down.push_back(bulk / seconds_since(start));
     }
-    std::printf("{\"round_trip_us\": %.3f, \"launches_per_s\": %.0f, \"launches_posted_per_s\": %.0f, "
-                "\"launch_ns\": %.1f, \"up_bytes_per_s\": %.0f, \"down_bytes_per_s\": %.0f, \"first_launch_ms\": %.2f}\n",
-                median(times) * 1e6, launches / done, launches / posting, median(bursts) * 1e9,
-                *std::max_element(up.begin(), up.end()), *std::max_element(down.begin(), down.end()),
-                program.first_launch * 1e3);
+    std::printf(
+        "{\"round_trip_us\": %.3f, \"launches_per_s\": %.0f, \"launches_posted_per_s\": %.0f, "
+        "\"launch_ns\": %.1f, \"up_bytes_per_s\": %.0f, \"down_bytes_per_s\": %.0f, \"first_launch_ms\": %.2f}\n",
+        median(times) * 1e6, launches / done, launches / posting, median(bursts) * 1e9,
+        *std::max_element(up.begin(), up.end()), *std::max_element(down.begin(), down.end()),
+        program.first_launch * 1e3);
 }
 
 template <class Step>

@@ -1,5 +1,5 @@
-// Stream capture. Which streams capture, and what, is the worker's driver's to know: beginning and ending are asked for.
-// A process that has no capture under way answers questions about captures itself: cudart asks before every copy.
+// Stream capture. Which streams capture, and what, is the worker's driver's to know: beginning and ending are asked
+// for. A process that has no capture under way answers questions about captures itself: cudart asks before every copy.
 #include <utility>
 
 #include "call.h"

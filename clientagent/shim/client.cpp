@@ -129,10 +129,10 @@ void Client::open() {
     }
     if (reply.header.result) {
         const std::string_view why = Decoder(reply.payload).take_text();
-        throw HandshakeError("GPU server " + server + ": " +
-                             (why.empty() ? "no usable GPU for this lease (CUDA error " +
-                                                std::to_string(reply.header.result) + ")"
-                                          : std::string(why)));
+        throw HandshakeError(
+            "GPU server " + server + ": " +
+            (why.empty() ? "no usable GPU for this lease (CUDA error " + std::to_string(reply.header.result) + ")"
+                         : std::string(why)));
     }
     read_snapshot(reply.payload);
     reserve_window();

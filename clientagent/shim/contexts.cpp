@@ -142,8 +142,8 @@ void note_stream_idle(CUstream stream) {
 bool is_stream_idle(CUstream stream) {
     const ThreadState& state = thread_state;
     const Context* context = current_context();
-    return context && !context->sticky && state.idle_context == context && state.idle_stream == resolve_stream(stream) &&
-           state.idle_since == client().link()->last_number();
+    return context && !context->sticky && state.idle_context == context &&
+           state.idle_stream == resolve_stream(stream) && state.idle_since == client().link()->last_number();
 }
 
 namespace shim {
@@ -246,7 +246,8 @@ CUresult cuCtxCreate_v2(CUcontext* pctx, unsigned flags, CUdevice dev) {
     return CUDA_SUCCESS;
 }
 
-CUresult cuCtxCreate_v3(CUcontext* pctx, CUexecAffinityParam* paramsArray, int numParams, unsigned flags, CUdevice dev) {
+CUresult cuCtxCreate_v3(CUcontext* pctx, CUexecAffinityParam* paramsArray, int numParams, unsigned flags,
+                        CUdevice dev) {
     if (paramsArray && numParams) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;  // needs MPS on the server
     return shim::cuCtxCreate_v2(pctx, flags, dev);
 }

@@ -15,7 +15,8 @@ CUresult cuStreamCreate(CUstream* phStream, unsigned Flags) {
 }
 
 CUresult cuStreamCreateWithPriority(CUstream* phStream, unsigned flags, int priority) {
-    return flags & ~stream_flags ? CUDA_ERROR_INVALID_VALUE : forward_cuStreamCreateWithPriority(phStream, flags, priority);
+    return flags & ~stream_flags ? CUDA_ERROR_INVALID_VALUE
+                                 : forward_cuStreamCreateWithPriority(phStream, flags, priority);
 }
 
 CUresult cuEventCreate(CUevent* phEvent, unsigned Flags) {

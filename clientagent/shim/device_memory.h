@@ -43,7 +43,8 @@ class DeviceMemory {
     [[nodiscard]] uint64_t granularity() const { return granularity_; }
 
     // Memory at addresses that somebody else chose: module variables, what the program maps itself.
-    void add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin, CUdevice device);
+    void add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,
+                     CUdevice device);
     void remove_foreign(CUdeviceptr address);
 
     // The stretch that holds `address`; false when none does. `base` becomes where it starts.

@@ -36,7 +36,8 @@ struct Function {
     std::vector<int> attributes;  // by CUfunction_attribute; `no_attribute` where the driver has none
     std::vector<Parameter> parameters;
     uint32_t parameter_bytes = 0;
-    std::vector<int> blocks_by_warps;  // blocks of 1, 2, … warps that fit on a multiprocessor, without dynamic shared memory
+    std::vector<int>
+        blocks_by_warps;  // blocks of 1, 2, … warps that fit on a multiprocessor, without dynamic shared memory
     std::atomic<int> dynamic_shared_limit = 0;  // bytes; CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
     [[nodiscard]] int attribute(int which) const {

@@ -122,7 +122,8 @@ CUresult cuMemFreeHost(void* p) {
 CUresult cuMemHostRegister_v2(void* p, size_t bytesize, unsigned Flags) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!p || !bytesize || !is_mapped(p, bytesize)) return CUDA_ERROR_INVALID_VALUE;
-    return host_memory().add(p, {bytesize, Flags, true, current_context()}) ? CUDA_SUCCESS : CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
+    return host_memory().add(p, {bytesize, Flags, true, current_context()}) ? CUDA_SUCCESS
+                                                                            : CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED;
 }
 
 CUresult cuMemHostUnregister(void* p) {
@@ -183,7 +184,8 @@ CUresult cuMemAllocManaged(CUdeviceptr* dptr, size_t bytesize, unsigned flags) {
     const uint64_t address = take_host_addresses(size);
     void* memory = reinterpret_cast<void*>(address);
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
-    if (address && mmap(memory, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == memory) {
+    if (address &&
+        mmap(memory, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == memory) {
         result = make_twin(memory, address, size, true, context->device);
     }
     if (result) {

@@ -102,7 +102,7 @@ class Link {
     std::mutex receiving_;  // guards the waiting calls and who reads
     std::unordered_map<uint64_t, Reply*> waiting_;
     bool reading_ = false;
-    int listening_ = 0;                   // reasons to read when no call waits
+    int listening_ = 0;  // reasons to read when no call waits
     bool listener_started_ = false;
     std::condition_variable listener_wakes_;
     std::vector<char> input_;  // used by the reading thread only

@@ -17,7 +17,9 @@ struct LinkState {
     std::vector<char> image;  // owned by the link state, as CUDA says
 };
 
-LinkState* find_state(CUlinkState state) { return handles_table().find<LinkState>(Kind::link_state, to_handle(state)); }
+LinkState* find_state(CUlinkState state) {
+    return handles_table().find<LinkState>(Kind::link_state, to_handle(state));
+}
 
 CUresult add(CUlinkState state, CUjitInputType type, const char* data, size_t size, const char* name, unsigned count,
              CUjit_option* options, void** values) {

@@ -27,7 +27,8 @@ CUresult find_kernel(CUfunction handle, Kernel& kernel) {
 // Bytes of shared memory that a block takes: allocated in units of 128 bytes from compute capability 8.0 on.
 int64_t shared_of_block(const Kernel& kernel, size_t dynamic) {
     const int unit = kernel.device->attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) >= 8 ? 128 : 256;
-    const int64_t bytes = kernel.function->attribute(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) + static_cast<int64_t>(dynamic) +
+    const int64_t bytes = kernel.function->attribute(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) +
+                          static_cast<int64_t>(dynamic) +
                           kernel.device->attribute(CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK);
     return (bytes + unit - 1) / unit * unit;
 }
@@ -40,7 +41,8 @@ int active_blocks(const Kernel& kernel, int block, size_t dynamic) {
     int64_t blocks = kernel.function->blocks_by_warps[warps - 1];
     if (dynamic) {
         const int64_t shared = shared_of_block(kernel, dynamic);
-        blocks = std::min(blocks, kernel.device->attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
+        blocks = std::min(blocks,
+                          kernel.device->attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
     }
     return static_cast<int>(blocks);
 }
@@ -65,8 +67,8 @@ CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* numBlocks, CUfunction 
 
 // The block size with the most active threads; the largest among equals.
 CUresult cuOccupancyMaxPotentialBlockSizeWithFlags(int* minGridSize, int* blockSize, CUfunction func,
-                                                   CUoccupancyB2DSize blockSizeToDynamicSMemSize, size_t dynamicSMemSize,
-                                                   int blockSizeLimit, unsigned flags) {
+                                                   CUoccupancyB2DSize blockSizeToDynamicSMemSize,
+                                                   size_t dynamicSMemSize, int blockSizeLimit, unsigned flags) {
     Kernel kernel;
     if (const CUresult failure = find_kernel(func, kernel)) return failure;
     if (!minGridSize || !blockSize || (flags & ~static_cast<unsigned>(CU_OCCUPANCY_DISABLE_CACHING_OVERRIDE))) {

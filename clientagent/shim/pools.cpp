@@ -53,7 +53,9 @@ DevicePools& pools_of(CUdevice device) {
     return pools;
 }
 
-MemoryPool* find_pool(CUmemoryPool pool) { return handles_table().find<MemoryPool>(Kind::memory_pool, to_handle(pool)); }
+MemoryPool* find_pool(CUmemoryPool pool) {
+    return handles_table().find<MemoryPool>(Kind::memory_pool, to_handle(pool));
+}
 
 CUresult check_stream(CUstream stream) {
     const Handle resolved = resolve_stream(stream);

@@ -121,7 +121,8 @@ CUresult check_side(CUmemorytype type, CUdeviceptr address, CUarray array, const
         case CU_MEMORYTYPE_HOST:
             return host && pitch >= copy.WidthInBytes + x ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
         case CU_MEMORYTYPE_DEVICE:
-            return is_device_address(address) && pitch >= copy.WidthInBytes + x ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+            return is_device_address(address) && pitch >= copy.WidthInBytes + x ? CUDA_SUCCESS
+                                                                                : CUDA_ERROR_INVALID_VALUE;
         case CU_MEMORYTYPE_ARRAY:
             return handles_table().living(Kind::array, to_handle(array)) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
         default:
@@ -136,8 +137,8 @@ CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking) {
     CUresult failure = check_side(copy.srcMemoryType, copy.srcDevice, copy.srcArray, copy.srcHost, copy.srcPitch,
                                   copy.srcXInBytes, copy);
     if (failure) return failure;
-    failure = check_side(copy.dstMemoryType, copy.dstDevice, copy.dstArray, copy.dstHost, copy.dstPitch, copy.dstXInBytes,
-                         copy);
+    failure = check_side(copy.dstMemoryType, copy.dstDevice, copy.dstArray, copy.dstHost, copy.dstPitch,
+                         copy.dstXInBytes, copy);
     if (failure) return failure;
     const bool from_host = copy.srcMemoryType == CU_MEMORYTYPE_HOST, to_host = copy.dstMemoryType == CU_MEMORYTYPE_HOST;
     if (from_host && to_host) return copy_on_host(copy, stream);

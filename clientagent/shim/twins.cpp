@@ -32,7 +32,9 @@ std::map<uint64_t, uint64_t>& room() {
     return *all;
 }
 
-constexpr uint64_t round_up(uint64_t size) { return (size + page - 1) / page * page; }
+constexpr uint64_t round_up(uint64_t size) {
+    return (size + page - 1) / page * page;
+}
 
 CUresult send_changes(uint64_t address, Twin& twin) {
     for (uint64_t start = 0; start < twin.size; start += page) {
@@ -58,7 +60,8 @@ CUresult twin_parameters(std::span<const char> parameters) {
         uintptr_t base = 0;
         PinnedBlock block;
         if (!host_memory().find(reinterpret_cast<const void*>(word), base, block)) continue;
-        if (const CUresult failure = make_twin(reinterpret_cast<void*>(base), base, block.size, false, 0)) return failure;
+        if (const CUresult failure = make_twin(reinterpret_cast<void*>(base), base, block.size, false, 0))
+            return failure;
     }
     return CUDA_SUCCESS;
 }

@@ -1,8 +1,8 @@
 // Host memory that kernels reach: mapped, registered and managed memory has a twin on the server, of the same bytes.
 //
-// Both ends keep what they last agreed on. What the program has changed since is sent before device work is posted; what
-// the device has changed comes with the replies that make device work visible. Bytes are compared one by one, so that
-// both sides may write to one page.
+// Both ends keep what they last agreed on. What the program has changed since is sent before device work is posted;
+// what the device has changed comes with the replies that make device work visible. Bytes are compared one by one, so
+// that both sides may write to one page.
 #pragma once
 
 #include <cstddef>

@@ -24,7 +24,9 @@ CUresult cuMemAdvise(CUdeviceptr devPtr, size_t count, CUmem_advise, CUdevice de
     return failure ? failure : check_device(device);
 }
 
-CUresult cuMemAdvise_v2(CUdeviceptr devPtr, size_t count, CUmem_advise, CUmemLocation) { return check(devPtr, count); }
+CUresult cuMemAdvise_v2(CUdeviceptr devPtr, size_t count, CUmem_advise, CUmemLocation) {
+    return check(devPtr, count);
+}
 
 CUresult cuMemPrefetchAsync(CUdeviceptr devPtr, size_t count, CUdevice dstDevice, CUstream) {
     const CUresult failure = check(devPtr, count);

@@ -42,7 +42,8 @@ Physical* find_physical(CUmemGenericAllocationHandle handle) {
 
 namespace shim {
 
-CUresult cuMemAddressReserve(CUdeviceptr* ptr, size_t size, size_t alignment, CUdeviceptr addr, unsigned long long flags) {
+CUresult cuMemAddressReserve(CUdeviceptr* ptr, size_t size, size_t alignment, CUdeviceptr addr,
+                             unsigned long long flags) {
     const uint64_t granularity = device_memory().granularity();
     if (!ptr || !size || size % granularity || flags) return CUDA_ERROR_INVALID_VALUE;
     if (alignment & (alignment - 1)) return CUDA_ERROR_INVALID_VALUE;

@@ -34,8 +34,8 @@ void serve_add_to_link(Request& in, Answer& out) {
     JitOptions options(in);
     const std::string data(in.fields().take_text());
     if (!in.good() || !state || data.empty()) return out.refuse(in);
-    out.result = driver.cuLinkAddData_v2(state, type, const_cast<char*>(data.c_str()), data.size(), name, options.count(),
-                                         options.names.data(), options.values.data());
+    out.result = driver.cuLinkAddData_v2(state, type, const_cast<char*>(data.c_str()), data.size(), name,
+                                         options.count(), options.names.data(), options.values.data());
 }
 
 void serve_complete_link(Request& in, Answer& out) {

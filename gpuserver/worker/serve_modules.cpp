@@ -30,7 +30,8 @@ struct Describer {
     }
 };
 
-// What the client needs to validate and encode launches. Raises nothing; an attribute that the driver lacks is `no_attribute`.
+// What the client needs to validate and encode launches. Raises nothing; an attribute that the driver lacks is
+// `no_attribute`.
 CUresult describe(const Describer& about, void* function, Encoder& answer) {
     std::vector<int32_t> attributes;
     for (int which = 0; which <= last_attribute; ++which) {
@@ -53,7 +54,8 @@ CUresult describe(const Describer& about, void* function, Encoder& answer) {
     std::vector<int32_t> blocks;  // that fit on a multiprocessor, by the block's size in warps
     for (int threads = 32; threads <= 1024; threads += 32) {
         int fitting = 0;
-        if (driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(&fitting, static_cast<CUfunction>(function), threads, 0)) break;
+        if (driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(&fitting, static_cast<CUfunction>(function), threads, 0))
+            break;
         blocks.push_back(fitting);
     }
     answer.put<uint64_t>(blocks.size());

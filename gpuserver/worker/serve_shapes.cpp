@@ -12,7 +12,9 @@ uint64_t packed_bytes(const CUDA_MEMCPY3D& copy) {
 }
 
 // The whole of a request ahead of its bytes: nothing but these kinds of memory may be named.
-bool is_device_side(CUmemorytype type) { return type == CU_MEMORYTYPE_DEVICE || type == CU_MEMORYTYPE_ARRAY; }
+bool is_device_side(CUmemorytype type) {
+    return type == CU_MEMORYTYPE_DEVICE || type == CU_MEMORYTYPE_ARRAY;
+}
 
 }  // namespace
 
@@ -48,7 +50,8 @@ void serve_shape_out(Request& in, Answer& out) {
     const auto stream = in.handle<CUstream>(Kind::stream);
     Session& session = in.session;
     const uint64_t size = packed_bytes(copy);
-    if (!in.good() || !(in.header.flags & request_awaited) || !is_device_side(copy.srcMemoryType) || size > copy_chunk) {
+    if (!in.good() || !(in.header.flags & request_awaited) || !is_device_side(copy.srcMemoryType) ||
+        size > copy_chunk) {
         return out.refuse(in);
     }
     copy.dstMemoryType = CU_MEMORYTYPE_HOST;

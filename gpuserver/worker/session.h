@@ -81,9 +81,10 @@ class Session {
     DeviceOutput output;
     uint64_t window_base = 0, window_size = 0, granularity = 0;
     uint64_t host_base = 0, host_size = 0;  // where the client may have twins of its host memory
-    uint64_t device_memory = 0;  // the slice's size, 0 for the whole GPU
+    uint64_t device_memory = 0;             // the slice's size, 0 for the whole GPU
 
   private:
+    [[noreturn]] void watch_peer();
     bool fill(size_t needed);
     void dispatch(const RequestHeader& header, std::span<const char> payload);
     void send_visible_copies();

@@ -182,14 +182,18 @@ CUresult cuMemFreeHost(void* memory) {
     std::free(memory);
     return CUDA_SUCCESS;
 }
-CUresult cuMemAllocHost_v2(void** memory, size_t size) { return cuMemHostAlloc(memory, size, 0); }
+CUresult cuMemAllocHost_v2(void** memory, size_t size) {
+    return cuMemHostAlloc(memory, size, 0);
+}
 CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t size) {
     void* memory = nullptr;
     const CUresult result = cuMemHostAlloc(&memory, size, 0);
     *address = reinterpret_cast<CUdeviceptr>(memory);
     return result;
 }
-CUresult cuMemFree_v2(CUdeviceptr address) { return cuMemFreeHost(reinterpret_cast<void*>(address)); }
+CUresult cuMemFree_v2(CUdeviceptr address) {
+    return cuMemFreeHost(reinterpret_cast<void*>(address));
+}
 CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void* from, size_t size) {
     return copy(to, reinterpret_cast<CUdeviceptr>(from), size);
 }

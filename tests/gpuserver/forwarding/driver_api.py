@@ -214,7 +214,7 @@ def program_errors() -> None:
     print(
         "copy from what was freed",
         driver.call("cuMemcpyDtoH_v2", ctypes.create_string_buffer(16), ctypes.c_uint64(place), ctypes.c_size_t(16)),
-    )  # noqa: E501
+    )
     print("no image", driver.call("cuModuleLoadData", ctypes.byref(ctypes.c_void_p()), b"no PTX at all"))
     print("no function", driver.call("cuModuleGetFunction", ctypes.byref(ctypes.c_void_p()), module(driver), b"other"))
     stream = ctypes.c_void_p()
@@ -267,7 +267,7 @@ def program_slice() -> None:
             ("where", ctypes.c_int),
             ("id", ctypes.c_int),
             ("rest", ctypes.c_char * 64),
-        ]  # noqa: E501
+        ]
 
     wanted, handle = Property(1, 0, 1, 0, b""), ctypes.c_uint64()
     print("physical", driver.call("cuMemCreate", ctypes.byref(handle), size, ctypes.byref(wanted), ctypes.c_uint64(0)))
