@@ -131,17 +131,35 @@ class Family:
         """Answered from a snapshot that came at session start or with a module, by hand."""
         self._add(symbols, Class.CACHED, {})
 
-    def create(self, symbols: str, *, wrapped: bool = False, **shapes: Shape) -> None:
+    def create(
+        self, symbols: str, common: Mapping[str, Shape] | None = None, *, wrapped: bool = False, **shapes: Shape
+    ) -> None:
         """Makes an object which the client names itself; posted."""
-        self._add(symbols, Class.CREATE, shapes, wrapped=wrapped)
+        self._add(symbols, Class.CREATE, {**(common or {}), **shapes}, wrapped=wrapped)
 
-    def post(self, symbols: str, *, destroys: str = "", wrapped: bool = False, **shapes: Shape) -> None:
+    def post(
+        self,
+        symbols: str,
+        common: Mapping[str, Shape] | None = None,
+        *,
+        destroys: str = "",
+        wrapped: bool = False,
+        **shapes: Shape,
+    ) -> None:
         """Posted, not awaited. Its errors are checked on the client beforehand or latched."""
-        self._add(symbols, Class.ASYNC, shapes, destroys, wrapped)
+        self._add(symbols, Class.ASYNC, {**(common or {}), **shapes}, destroys, wrapped)
 
-    def ask(self, symbols: str, *, destroys: str = "", wrapped: bool = False, **shapes: Shape) -> None:
+    def ask(
+        self,
+        symbols: str,
+        common: Mapping[str, Shape] | None = None,
+        *,
+        destroys: str = "",
+        wrapped: bool = False,
+        **shapes: Shape,
+    ) -> None:
         """Posted and awaited: one blocking round trip."""
-        self._add(symbols, Class.SYNC, shapes, destroys, wrapped)
+        self._add(symbols, Class.SYNC, {**(common or {}), **shapes}, destroys, wrapped)
 
     def same(self, **newer: str) -> None:
         """Older symbols that newer ones have replaced without a change of prototype."""

@@ -1,9 +1,12 @@
 #include "session.h"
 
+#include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <stdexcept>
+#include <thread>
 
 namespace gpuferry::worker {
 namespace {
@@ -62,7 +65,18 @@ void Session::take_bulk(void* place, size_t size) {
     if (size > here && !connection_.receive(next + here, size - here)) end("the client is gone");
 }
 
+// The client may be gone while the dispatcher is inside a call that does not return: what has arrived gets a moment to
+// be executed, then the session ends whatever it is doing, so that its memory is free within a second.
+void Session::watch_peer() {
+    pollfd peer{connection_.descriptor(), POLLRDHUP, 0};
+    while (poll(&peer, 1, -1) < 0 && errno == EINTR) {
+    }
+    usleep(700'000);
+    _exit(0);
+}
+
 void Session::serve() {
+    std::thread([this] { watch_peer(); }).detach();
     try {
         while (true) {
             if (!fill(sizeof(RequestHeader))) break;

@@ -84,6 +84,7 @@ class Session {
     uint64_t device_memory = 0;             // the slice's size, 0 for the whole GPU
 
   private:
+    [[noreturn]] void watch_peer();
     bool fill(size_t needed);
     void dispatch(const RequestHeader& header, std::span<const char> payload);
     void send_visible_copies();

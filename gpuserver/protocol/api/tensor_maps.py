@@ -13,7 +13,7 @@ _CORNERS = {
     "pixelBoxLowerCorner": into("tensorRank > 2 ? tensorRank - 2 : 0"),
     "pixelBoxUpperCorner": into("tensorRank > 2 ? tensorRank - 2 : 0"),
 }
-FAMILY.ask("cuTensorMapEncodeTiled", boxDim=into("tensorRank"), **_SHAPES)
-FAMILY.ask("cuTensorMapEncodeIm2col", **_CORNERS, **_SHAPES)
-FAMILY.ask("cuTensorMapEncodeIm2colWide", **_SHAPES)
+FAMILY.ask("cuTensorMapEncodeTiled", _SHAPES, boxDim=into("tensorRank"))
+FAMILY.ask("cuTensorMapEncodeIm2col", _CORNERS | _SHAPES)
+FAMILY.ask("cuTensorMapEncodeIm2colWide", _SHAPES)
 FAMILY.ask("cuTensorMapReplaceAddress", tensorMap=both(), globalAddress=ADDRESS)

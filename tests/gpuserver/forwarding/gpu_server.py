@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,6 +84,9 @@ def surroundings(**variables: str) -> dict[str, str]:
 @contextmanager
 def gpu_server(folder: Path, driver: str, **variables: str) -> Iterator[GpuServer]:
     """A daemon on a free port of loopback, with this CUDA driver (`softgpu`, `null`)."""
+    # Processes share the memory of a software GPU by its UUID: tests do not.
+    count = int(variables.get("GPUFERRY_SOFTGPU_DEVICES", "1"))
+    variables.setdefault("GPUFERRY_SOFTGPU_UUID", ",".join(f"GPU-{uuid.uuid4()}" for _ in range(count)))
     secret = folder / "secret"
     secret.write_text(secrets.token_hex(32) + "\n")
     log = folder / "daemon.log"
