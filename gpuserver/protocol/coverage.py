@@ -45,7 +45,8 @@ def as_markdown(specification: Specification) -> str:
         "Written by `gpuferry coverage --markdown` from `gpuserver/protocol/api/` and `cuda.h` "
         f"{version}; not to be edited.",
         "",
-        f"{done} of {len(specification.calls)} exported symbols of the CUDA driver API, with their `_ptds`/`_ptsz` variants.",
+        f"{done} of {len(specification.calls)} exported "
+        f"symbols of the CUDA driver API, with their `_ptds`/`_ptsz` variants.",
         "",
         "| class | symbols | what the client does |",
         "|---|---|---|",
