@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from demo import software_gpu, vcenter_pool
+from demo import forwarding, software_gpu, vcenter_pool
 from demo.steps import Demo, StepFailedError
 
 
@@ -22,6 +22,11 @@ def main() -> int:
         demo.step("Run CuPy on a software GPU and compare with NumPy", software_gpu.run_cupy)
         demo.step("Start the simulated vCenter and add it", vcenter_pool.start_vcenter)
         demo.step("Find the GPUs", vcenter_pool.discover)
+        demo.step("Pass them through; one host needs a reboot", vcenter_pool.enable_passthrough)
+        demo.step("Create a GPU server VM with 2 GPUs and PVRDMA", vcenter_pool.create_server)
+        demo.step("Start a GPU server daemon", forwarding.start_server)
+        demo.step("Run the same program through forwarding, on 2 slices", forwarding.run_program)
+        demo.step("Run CuPy through forwarding and compare with NumPy", forwarding.run_cupy)
     except StepFailedError as failure:
         demo.summary()
         demo.console.print(f"gpuferry demo: a step failed: {failure}", style="bold red", markup=False)

@@ -36,6 +36,7 @@ class Demo:
     console: Console = field(default_factory=Console)
     outcomes: list[Outcome] = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
+    server: tuple[str, ...] = ()  # the options that name the GPU server
 
     def step(self, name: str, action: Callable[[Demo], str]) -> None:
         """Run one step; `action` returns a line on what it found. Raises StepFailedError."""

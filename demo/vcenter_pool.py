@@ -4,52 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import queue
-import re
-import signal
-import subprocess
-import threading
 from typing import Any
+from urllib.parse import urlsplit
 
-from demo.steps import GPUFERRY, ROOT, Demo, StepFailedError, expect
-
-PASSWORD = "demo"  # noqa: S105 - of a vCenter that lives as long as the demo, on the loopback address
-USER = "administrator@vsphere.local"
+from demo.services import start_service
+from demo.steps import Demo, expect
 
 
 def start_vcenter(demo: Demo) -> str:
-    """Start the simulator as a process of its own and read from its output where it listens."""
-    process = subprocess.Popen(
-        [*GPUFERRY, "vcenter", "simulate", "--password", PASSWORD, "--port", "0"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    demo.undo.append(lambda: stop(process))
-    lines: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=lambda: [lines.put(line) for line in process.stdout or ()], daemon=True).start()
-    said = ""
-    while not ("thumbprint" in said.lower() and re.search(r":\d{3,}", said)):
-        try:
-            said += lines.get(timeout=60)
-        except queue.Empty:
-            raise StepFailedError(f"the simulated vCenter did not say where it listens:\n{said}") from None
-    address = re.search(r"(127\.0\.0\.\d+|localhost):(\d+)", said)
-    thumbprint = re.search(r"((?:[0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2})", said)
-    if not address or not thumbprint:
-        raise StepFailedError(f"no address or thumbprint in what the simulated vCenter said:\n{said}")
+    """Start the simulator as a process of its own, and add it with its certificate pinned."""
+    where = json.loads(start_service(demo, "vcenter", "simulate", "--port", "0", "--pace", "0.05", "--json"))
+    address = urlsplit(where["url"]).netloc
     os.environ["XDG_CONFIG_HOME"] = str(demo.work / "config")
-    os.environ["GPUFERRY_VCENTER_PASSWORD"] = PASSWORD
-    demo.gpuferry("vcenter", "add", address[0], "--user", USER, "--name", "demo", "--thumbprint", thumbprint[1])
-    return f"vCenter at {address[0]}, certificate pinned"
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
+    os.environ["GPUFERRY_VCENTER_PASSWORD"] = where["password"]
+    pinned = ("--thumbprint", where["thumbprint"])
+    demo.gpuferry("vcenter", "add", address, "--user", where["user"], "--name", "demo", *pinned)
+    return f"vCenter at {address}, certificate pinned"
 
 
 def gpus(demo: Demo) -> list[dict[str, Any]]:
@@ -60,6 +30,27 @@ def gpus(demo: Demo) -> list[dict[str, Any]]:
 def discover(demo: Demo) -> str:
     found = gpus(demo)
     demo.gpuferry("vcenter", "gpus", show=True)
-    hosts = {gpu["host"] for gpu in found}
+    hosts = {gpu["host_name"] for gpu in found}
     expect(len(found) == 6 and len(hosts) == 3, f"expected 6 GPUs in 3 hosts, got {found}")
     return f"{len(found)} GPUs in {len(hosts)} hosts, each with its next step"
+
+
+def enable_passthrough(demo: Demo) -> str:
+    """On every host: one takes the change at once, one needs its maintenance mode and a reboot."""
+    for host in sorted({gpu["host_name"] for gpu in gpus(demo)}):
+        demo.gpuferry("vcenter", "passthrough", "on", host, "--yes")
+    after = gpus(demo)
+    expect(all(gpu["active"] for gpu in after), f"not every GPU is active for passthrough: {after}")
+    return f"passthrough is active for all {len(after)} GPUs"
+
+
+def create_server(demo: Demo) -> str:
+    demo.gpuferry(
+        *("vcenter", "server", "create", "gpu-server-1", "--template", "gpuferry-template"),
+        *("--network", "dv-management", "--rdma-network", "dv-pvrdma", "-n", "2", "--yes"),
+    )
+    listed = demo.gpuferry("vcenter", "server", "list", show=True)
+    expect("gpu-server-1" in listed, f"the new server is not listed:\n{listed}")
+    users = [gpu for gpu in gpus(demo) if "gpu-server-1" in json.dumps(gpu)]
+    expect(len(users) == 2, f"expected two GPUs held by gpu-server-1, got {users}")
+    return "gpu-server-1 runs with 2 GPUs and a PVRDMA adapter"
