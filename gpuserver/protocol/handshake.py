@@ -105,23 +105,12 @@ def check_proof(side: ServerSide, proof: bytes) -> None:
         raise HandshakeError(Refusal.BAD_PROOF, "the client does not know the lease's secret")
 
 
-def introduce(connection: socket.socket, purpose: Purpose, specification: int, lease: bytes, secret: bytes) -> None:
-    """The client's half, for the command line's own questions. Raises HandshakeError, OSError."""
-    hello = CLIENT_HELLO.pack(
-        MAGIC,
-        PROTOCOL_VERSION,
-        purpose,
-        specification,
-        lease,
-        bytes(16),
-        secrets.token_bytes(32),
-        0,
-        0,
-        b"gpuferry",
-        0,
-        0,
-        0,
-    )
+def introduce(
+    connection: socket.socket, purpose: Purpose, specification: int, lease: bytes, secret: bytes, memory_mib: int = 0
+) -> None:
+    """The client's half, for the command line's own questions and for tests. Raises HandshakeError, OSError."""
+    said_first = (MAGIC, PROTOCOL_VERSION, purpose, specification, lease, bytes(16), secrets.token_bytes(32), 0, 0)
+    hello = CLIENT_HELLO.pack(*said_first, b"gpuferry", 1, 0, memory_mib)
     connection.sendall(hello)
     answer = receive_exactly(connection, SERVER_HELLO.size + PROOF_SIZE)
     magic, version, refusal, *_ = SERVER_HELLO.unpack(answer[: SERVER_HELLO.size])

@@ -31,7 +31,8 @@ def connect(server: GpuServer, dice: random.Random) -> socket.socket:
     host, port = server.address.rsplit(":", 1)
     connection = socket.create_connection((host, int(port)), timeout=20)
     digest = int(read_specification().digest, 16)
-    introduce(connection, Purpose.SESSION, digest, dice.randbytes(16), bytes.fromhex(server.secret_file.read_text()))
+    secret = bytes.fromhex(server.secret_file.read_text())
+    introduce(connection, Purpose.SESSION, digest, dice.randbytes(16), secret, 32)
     return connection
 
 
