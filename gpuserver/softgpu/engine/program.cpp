@@ -158,7 +158,7 @@ const std::byte* LoadedImage::constants_end(size_t kernel) const {
     if (!copy) {
         const size_t size = std::max<size_t>(64, code.constants.size());
         copy.reset(static_cast<std::byte*>(::operator new[](size, std::align_val_t{64})));
-        std::memcpy(copy.get(), code.constants.data(), code.constants.size());
+        std::ranges::copy(code.constants, copy.get());
         for (const ConstantAddress& a : code.addresses) {
             const uint64_t base = a.function ? program_->function_address(a.index) : addresses_[a.index];
             const uint64_t value = base + static_cast<uint64_t>(a.addend);

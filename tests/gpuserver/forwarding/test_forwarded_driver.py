@@ -31,6 +31,9 @@ DIFFERENT = {
     "test_pageable_sources_are_taken_at_the_call_and_pinned_ones_later": "pinned sources are taken at the call, too",
 }
 
+# These wait for ever where they differ, so they are not started.
+ENDLESS = {"test_pageable_sources_are_taken_at_the_call_and_pinned_ones_later"}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -86,7 +89,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 def marked(case: Case) -> object:
     reason = DIFFERENT.get(case.name)
-    return pytest.param(case, id=case.name, marks=[pytest.mark.xfail(reason=reason, strict=False)] if reason else [])
+    differs = pytest.mark.xfail(reason=reason or "", strict=False, run=case.name not in ENDLESS)
+    return pytest.param(case, id=case.name, marks=[differs] if reason else [])
 
 
 @pytest.mark.parametrize("case", [marked(case) for case in collect()])
