@@ -102,6 +102,11 @@ extern "C" CUresult CUDAAPI cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext d
                                               CUcontext srcContext, size_t ByteCount, CUstream hStream) {
     return entry(__func__, waits, [&] {
         check_contexts(dstContext, srcContext);
+        // In the default stream it starts only when both devices have done what they were given before (CUDA C++
+        // Programming Guide, "Peer-to-Peer Memory Copy").
+        if (require_stream(hStream)->type() == Stream::Type::legacy) {
+            for (const CUcontext handle : {srcContext, dstContext}) require<Context>(handle)->synchronize();
+        }
         copy_linear(dstDevice, PointerRole::device, srcDevice, PointerRole::device, ByteCount, hStream, false);
     });
 }

@@ -253,6 +253,8 @@ GraphExec::~GraphExec() {
 
 void GraphExec::launch(const std::shared_ptr<Stream>& stream) {
     const bool free_first = flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+    // A cuMemFreeAsync issued before this launch may still be on its way: only what is there after it counts.
+    if (!free_first && any_unfreed(*plan_) && (!last_launch_ || last_launch_->done())) stream->run({[] {}});
     if (!free_first && any_unfreed(*plan_) && (!last_launch_ || last_launch_->done())) {
         throw DriverError(CUDA_ERROR_INVALID_VALUE, "memory of the graph's last launch was not freed");
     }

@@ -1,3 +1,5 @@
+"""Fixtures of the forwarding tests: a GPU server daemon on the loopback address."""
+
 from __future__ import annotations
 
 import sys
