@@ -40,12 +40,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt | packages
 	touch $@
 
 native: venv  ## the native parts, installed under build/stage
+	@mkdir -p build
 	$(BIN)/cmake -S . -B build/native $(CMAKE_FLAGS) -DCMAKE_BUILD_TYPE=Release >build/native-configure.log 2>&1 \
 	  || { cat build/native-configure.log; exit 1; }
 	$(BIN)/cmake --build build/native -j $(JOBS)
 	$(BIN)/cmake --install build/native --prefix $(STAGE) >/dev/null
 
 native-sanitize: venv  ## the same with $(SANITIZE), under build/stage-sanitize
+	@mkdir -p build
 	$(BIN)/cmake -S . -B build/sanitize $(CMAKE_FLAGS) -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 	  -DGPUFERRY_SANITIZE=$(SANITIZE) >build/sanitize-configure.log 2>&1 || { cat build/sanitize-configure.log; exit 1; }
 	$(BIN)/cmake --build build/sanitize -j $(JOBS)
