@@ -22,7 +22,7 @@ demo: native test-packages  ## the main job, from nothing, with everything embed
 
 test: check native native-sanitize test-packages  ## all tests
 	GPUFERRY_WAYS=sanitized $(BIN)/python -m pytest -q -n $(JOBS) tests/programs/test_cuda_programs.py
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_FLAGS)
+	setup/run-tests $(BIN)/python $(JOBS) $(PYTEST_FLAGS)
 
 packages:
 	@setup/system-packages build

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from simulated_vcenter import endpoint_of
+from simulated_vcenter import endpoint_of, wait_for_guests
 
 from vcenter.session import Session
 from vcenter.simulator import Simulation, start
@@ -13,6 +13,7 @@ from vcenter.simulator import Simulation, start
 def vcenter() -> Iterator[Simulation]:
     """The simulator's own data centre: three hosts, six GPUs, one template, two clients."""
     with start(pace=0.005) as simulation:
+        wait_for_guests(simulation)
         yield simulation
 
 

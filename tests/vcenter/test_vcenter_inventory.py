@@ -145,13 +145,13 @@ def _ready(inventory: Inventory, host: str) -> list[bool]:
 
 
 def test_live_equals_loaded(live: LiveInventory, session: Session) -> None:
-    assert live.snapshot() == load(session)
+    live.wait_until(lambda seen: seen == load(session))
 
 
 def test_live_follows_passthrough(live: LiveInventory, session: Session) -> None:
     apply_passthrough(session, plan_passthrough(session, live.snapshot(), "esx-02.example.test"))
     live.wait_until(lambda seen: _ready(seen, "esx-02.example.test") == [True, True])
-    assert live.snapshot() == load(session)
+    live.wait_until(lambda seen: seen == load(session))
     assert live.restarts == 0
 
 
@@ -160,7 +160,7 @@ def test_live_goes_on_after_the_session_has_expired(live: LiveInventory, session
     apply_passthrough(session, plan_passthrough(session, load(session), "esx-02.example.test"))
     live.wait_until(lambda seen: _ready(seen, "esx-02.example.test") == [True, True])
     assert not live.stale
-    assert live.snapshot() == load(session)
+    live.wait_until(lambda seen: seen == load(session))
 
 
 def test_live_keeps_what_it_had_while_vcenter_is_away(vcenter: Simulation) -> None:
