@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from gpuserver.lease_book import LeaseBook, NoRoomError, Slice
 from gpuserver.protocol.handshake import (
     CLIENT_HELLO,
     PROOF_SIZE,
@@ -32,7 +33,6 @@ from gpuserver.protocol.handshake import (
     read_client_hello,
     refuse,
 )
-from gpuserver.static_leases import LeaseBook, NoRoomError, Slice
 
 log = structlog.get_logger()
 HANDSHAKE_SECONDS = 10.0
@@ -53,13 +53,20 @@ class WorkerCommand:
 
 @dataclass
 class SessionRecord:
-    """One running session, for lists and counts."""
+    """One session from the moment it is let in. `doomed`: its lease ended before its worker had started."""
 
     session: bytes
     hello: ClientHello
     slices: tuple[Slice, ...]
-    worker: asyncio.subprocess.Process
     peer: str
+    worker: asyncio.subprocess.Process | None = None
+    doomed: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def kill(self) -> None:
+        self.doomed = True
+        if self.worker is not None and self.worker.returncode is None:
+            self.worker.kill()
 
 
 @dataclass
@@ -101,7 +108,7 @@ class Daemon:
             finally:
                 self.strangers -= 1
             if hello.purpose is Purpose.INVENTORY:
-                await self._send_inventory(connection)
+                await self._send_inventory(connection, hello)
             elif hello.purpose is Purpose.SESSION:
                 await self._run_session(connection, hello, session, peer)
 
@@ -133,12 +140,27 @@ class Daemon:
             return Refusal.UNKNOWN_LEASE
         return Refusal.NONE
 
-    async def _send_inventory(self, connection: socket.socket) -> None:
-        text = json.dumps(
-            {"gpus": self.inventory(), "sessions": [_described(r) for r in self.sessions.values()]}
-        ).encode()
+    async def _send_inventory(self, connection: socket.socket, hello: ClientHello) -> None:
+        gpus, sessions = self.inventory(), list(self.sessions.values())
+        own = self.leases.visible_to(hello.lease)
+        if own is not None:
+            ordinals = {each.ordinal for each in own}
+            gpus = [gpu for gpu in gpus if gpu["ordinal"] in ordinals]
+            sessions = [record for record in sessions if record.hello.lease == hello.lease]
+        text = json.dumps({"gpus": gpus, "sessions": [_described(record) for record in sessions]}).encode()
         with contextlib.suppress(OSError):
             await asyncio.get_running_loop().sock_sendall(connection, struct.pack("<I", len(text)) + text)
+
+    async def end_sessions(self, lease: bytes) -> None:
+        """Kill the workers of a lease; returns when they are gone, and with them all they held of the GPUs.
+
+        The lease must be out of the book already, so that no new session comes.
+        """
+        ending = [record for record in self.sessions.values() if record.hello.lease == lease]
+        for record in ending:
+            record.kill()
+        for record in ending:
+            await record.over.wait()
 
     async def _run_session(self, connection: socket.socket, hello: ClientHello, session: bytes, peer: str) -> None:
         try:
@@ -147,30 +169,43 @@ class Daemon:
             log.warning("session refused", peer=peer, reason=str(error))
             await _turn_away(connection, f"{error}: ask for less, or wait")
             return
+        record = self.sessions[session] = SessionRecord(session, hello, slices, peer)
         try:
-            worker = await self._start_worker(connection, slices)
+            await self._accompany(connection, record)
+        finally:
+            del self.sessions[session]
+            self.leases.close_session(hello)
+            record.over.set()
+
+    async def _accompany(self, connection: socket.socket, record: SessionRecord) -> None:
+        """From the start of a session's worker to its end."""
+        hello, peer = record.hello, record.peer
+        try:
+            worker = record.worker = await self._start_worker(connection, record.slices)
         except OSError as error:
             log.error("worker not started", program=str(self.worker.program), reason=str(error))
             await _turn_away(connection, "its worker could not be started; its log says why")
-            self.leases.close_session(hello)
             return
         connection.close()  # the worker's own copy is the only one now: its end is the connection's end
-        self.sessions[session] = SessionRecord(session, hello, slices, worker, peer)
+        if record.doomed:
+            record.kill()
         log.info("session began", peer=peer, program=hello.program, process=hello.process, worker=worker.pid)
         status = await worker.wait()
-        del self.sessions[session]
-        self.leases.close_session(hello)
         log.info("session ended", peer=peer, program=hello.program, worker=worker.pid, status=status)
 
     async def _start_worker(self, connection: socket.socket, slices: tuple[Slice, ...]) -> asyncio.subprocess.Process:
         connection.setblocking(True)
         environment = {**os.environ, **self.worker.environment}
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(s.ordinal) for s in slices)
+        # A UUID means the same GPU to CUDA and to NVML; their ordinals need not agree.
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(each.uuid or str(each.ordinal) for each in slices)
+        shares = [each.compute for each in slices if each.compute]
+        if shares:  # where MPS runs on the server; it knows one share for a process, whatever the device
+            environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = str(max(1, min(shares) // 10))
         return await asyncio.create_subprocess_exec(
             str(self.worker.program),
             *("--socket", str(connection.fileno())),
             *("--driver", self.worker.driver),
-            *("--memory-mib", str(slices[0].memory_mib)),
+            *("--memory-mib", ",".join(str(each.memory_mib) for each in slices)),
             pass_fds=(connection.fileno(),),
             stdin=asyncio.subprocess.DEVNULL,
             env=environment,
@@ -194,7 +229,7 @@ def _described(record: SessionRecord) -> dict[str, object]:
         "program": record.hello.program,
         "process": record.hello.process,
         "peer": record.peer,
-        "worker": record.worker.pid,
+        "worker": record.worker.pid if record.worker else 0,
         "gpus": [{"ordinal": s.ordinal, "memory_mib": s.memory_mib} for s in record.slices],
     }
 

@@ -64,9 +64,9 @@ CUresult open_devices(Session& session) {
         size_t free = 0, total = 0;
         if (!result) result = driver.cuMemGetInfo_v2(&free, &total);
         if (result) return result;
-        const uint64_t slice = session.device_memory ? session.device_memory : total;
-        session.quota.add_device(session.device_memory ? session.device_memory : free);
-        all += slice;
+        const uint64_t slice = session.memory_of(static_cast<size_t>(ordinal));
+        session.quota.add_device(slice ? slice : free);
+        all += slice ? slice : total;
         session.devices.push_back(device);
         session.objects.name_of(Kind::context, device.primary, 0);
     }
@@ -86,7 +86,8 @@ void put_device(Session& session, size_t index, Encoder& snapshot) {
     snapshot.put(uuid_v2);
     size_t total = 0;
     driver.cuDeviceTotalMem_v2(&total, device);
-    snapshot.put<uint64_t>(session.device_memory ? session.device_memory : total);
+    const uint64_t slice = session.memory_of(index);
+    snapshot.put<uint64_t>(slice ? slice : total);
     snapshot.put<uint64_t>(session.quota.limit(index));
     char bus[32] = {};
     driver.cuDeviceGetPCIBusId(bus, sizeof bus, device);

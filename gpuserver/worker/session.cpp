@@ -29,7 +29,8 @@ bool makes_visible(uint16_t op, CUresult result) {
 
 }  // namespace
 
-Session::Session(int descriptor, uint64_t memory) : device_memory(memory), connection_(descriptor), input_(input_size) {
+Session::Session(int descriptor, std::vector<uint64_t> memory)
+    : device_memory(std::move(memory)), connection_(descriptor), input_(input_size) {
     output.capture();
 }
 
