@@ -185,7 +185,7 @@ class ClientControl:
         self.link.send(messages.ReleaseLease(lease, reason))
 
     def ask(self, question: str, timeout_s: float = 10.0) -> List[Dict[str, str]]:
-        """Put a question (`leases`, `gpus`, `servers`, `health`). Raises ApplianceAwayError."""
+        """Put a question (`leases`, `stats`, `gpus`, `servers`, `health`). Raises ApplianceAwayError."""
         inbox: queue.Queue[Any] = queue.Queue()
         self._number += 1
         self._answers[self._number] = inbox

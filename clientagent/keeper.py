@@ -170,14 +170,17 @@ def _say_place(queued: messages.Queued) -> None:
 
 
 def _accompany(control: ClientControl, granted: messages.Granted, gone: threading.Event) -> None:
-    while not gone.wait(LOOK_S):
+    """Until the program has ended, say what becomes of its lease."""
+    over = ended = False
+    while not over and not ended:
+        over = gone.wait(LOOK_S)
         while not control.events.empty():
             event = control.events.get()
             if isinstance(event, messages.Notice):
                 say(f"{event.lease}: {event.text}")
             elif event.lease == granted.lease:
                 say(f"{event.lease} ended: {event.reason}. The program's GPU calls fail from now on")
-                return
+                ended = True
 
 
 def hear_keeper(reading: int) -> Dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import signal
@@ -40,8 +41,9 @@ OBSERVE_EVERY_S = 60.0
 
 
 def state_folder() -> Path:
-    """Where requested leases are noted for `gpuferry client`."""
-    return identity_path(messages.CLIENT).parent
+    """Where requested leases are noted for `gpuferry client`: `GPUFERRY_STATE`, or beside the identity."""
+    folder = os.environ.get("GPUFERRY_STATE")
+    return Path(folder) if folder else identity_path(messages.CLIENT).parent
 
 
 def lease_file() -> Path:
@@ -291,7 +293,7 @@ def _report_health(control: ClientControl, stop: threading.Event) -> None:
             stop.wait(OBSERVE_EVERY_S)
 
 
-def _guarded(command: Callable[[List[str]], int]) -> Callable[[List[str]], int]:
+def guarded(command: Callable[[List[str]], int]) -> Callable[[List[str]], int]:
     """Errors that a person can mend are told in one line."""
 
     def run(arguments: List[str]) -> int:
@@ -309,11 +311,11 @@ def _guarded(command: Callable[[List[str]], int]) -> Callable[[List[str]], int]:
     return run
 
 
-enrol_main = _guarded(enrol)
-agent_main = _guarded(agent)
-request_main = _guarded(request)
-client_main = _guarded(client)
-release_main = _guarded(release)
-list_main = _guarded(list_)
-health_main = _guarded(health)
-netperf_main = _guarded(measure_paths)
+enrol_main = guarded(enrol)
+agent_main = guarded(agent)
+request_main = guarded(request)
+client_main = guarded(client)
+release_main = guarded(release)
+list_main = guarded(list_)
+health_main = guarded(health)
+netperf_main = guarded(measure_paths)

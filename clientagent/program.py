@@ -61,8 +61,8 @@ def connect(server: str) -> socket.socket:
         return socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise RunError(
-            f"cannot reach the GPU server {server}: {error}. Is `gpuferry gpuserver serve` running there, "
-            "and the port open?"
+            f"cannot reach the GPU server {server} ({error}): check that `gpuferry gpuserver serve` runs there "
+            "and that the port is open"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A site with its data plane: `gpuferry appliance serve`, real daemons on software GPUs, and clients that run programs."""
+"""A site with its data plane: `gpuferry appliance serve`, daemons on software GPUs, clients that run programs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from typing import Any
 
 from bus_site import free_port
 from service_site import GPUFERRY, ServiceSite
+
+from appliance.peers import new_enrolment_token
+from gpuserver.protocol.control.curve import Identity, Ticket, load_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 60
@@ -42,7 +45,7 @@ class PoolSite(ServiceSite):
         """Enrol (once) and start a daemon on software GPUs of its own; its log goes to NAME.log."""
         identity = self.output / f"{name}.identity.json"
         if not identity.exists():
-            self.gpuferry("enrol", "--as", "server", "--name", name, "--identity", str(identity), self.ticket("server"))
+            self.enrol("server", name, identity)
             uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(gpus))
             (self.output / f"{name}.uuids").write_text(uuids)
         # A daemon that is started again listens where it listened before.
@@ -74,8 +77,14 @@ class PoolSite(ServiceSite):
     def log(self, name: str) -> str:
         return (self.output / f"{name}.log").read_text()
 
-    def ticket(self, role: str) -> str:
-        return self.gpuferry("appliance", "token", "--data", str(self.folder), "--enrol", role).stdout.strip()
+    def enrol(self, role: str, name: str, path: Path | None = None) -> Identity:
+        """With the command of the machine's user, when the identity is to be kept."""
+        if path is None:
+            return super().enrol(role, name)
+        token = new_enrolment_token(self.engine, role, name=name)
+        ticket = str(Ticket(self.site.config.enrol_endpoint, self.site.curve_public, token))
+        self.gpuferry("enrol", "--as", role, "--name", name, "--identity", str(path), ticket)
+        return load_identity(path)
 
     def client_machine(self, name: str) -> ClientMachine:
         return ClientMachine(self, name)
@@ -102,10 +111,10 @@ class ClientMachine:
         self.site = site
         self.folder = site.output / f"client-{name}"
         self.identity = self.folder / "identity.json"
-        site.gpuferry("enrol", "--name", name, "--identity", str(self.identity), site.ticket("client"))
+        self.id = site.enrol("client", name, self.identity).id
 
     def environment(self, **variables: str) -> dict[str, str]:
-        return surroundings(GPUFERRY_IDENTITY=str(self.identity), **variables)
+        return surroundings(**{"GPUFERRY_IDENTITY": str(self.identity), **variables})
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """`gpuferry ARGUMENTS`, not waited for; its output is collected."""

@@ -83,7 +83,7 @@ def identity_path(role: str) -> Path:
     override = os.environ.get("GPUFERRY_SERVER_IDENTITY" if server else "GPUFERRY_IDENTITY")
     if override:
         return Path(override)
-    name = "server-identity.json" if server else "identity.json"
+    name = "server/identity.json" if server else "identity.json"
     machine = Path("/etc/gpuferry") / name
     if machine.exists() or (server and os.geteuid() == 0):
         return machine
