@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import os
 import signal
 import socket
 import subprocess
@@ -59,7 +60,12 @@ def listen(address: str) -> socket.socket:
 def ask_worker(program: Path, driver: str) -> tuple[int, list[int]]:
     """The specification's digest, and the MiB of each GPU, as the worker sees them. Raises SettingError."""
     done = subprocess.run(
-        [str(program), "--describe", driver], capture_output=True, text=True, timeout=120, check=False
+        [str(program), "--describe", driver],
+        env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},  # as sessions' workers and NVML count GPUs
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     words = done.stdout.split()
     if done.returncode or not words:
@@ -83,6 +89,12 @@ def driver_library(given: str) -> str:
     return str(find_native(bundled[given])) if given in bundled else given
 
 
+def nvml_library(driver: str) -> str:
+    """The NVML of a driver: the one beside it, or the system's."""
+    beside = Path(driver).parent / "libnvidia-ml.so.1"
+    return str(beside) if "/" in driver else beside.name
+
+
 async def run_daemon(daemon: Daemon, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
@@ -102,7 +114,7 @@ async def run_daemon(daemon: Daemon, listener: socket.socket) -> None:
 def serve(options: argparse.Namespace) -> int:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     driver = driver_library(options.driver)
-    worker = WorkerCommand(find_native(WORKER), driver)
+    worker = WorkerCommand(find_native(WORKER), driver, nvml=nvml_library(driver))
     secret = read_secret(options.secret_file)
     specification, totals = ask_worker(worker.program, driver)
     folder = Path(driver).parent if "/" in driver else None

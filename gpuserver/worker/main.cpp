@@ -17,6 +17,8 @@ struct Arguments {
     int socket = -1;
     std::string driver = "libcuda.so.1";
     uint64_t memory = 0;  // bytes of each GPU, 0 for the whole
+    int account = -1;     // the shared memory of the lease's account
+    size_t slot = 0;      // this session's place in it
 };
 
 Arguments parse(int count, char** words) {
@@ -29,12 +31,17 @@ Arguments parse(int count, char** words) {
             arguments.driver = words[i + 1];
         } else if (name == "--memory-mib") {
             arguments.memory = std::strtoull(words[i + 1], nullptr, 10) << 20;
+        } else if (name == "--account") {
+            arguments.account = std::atoi(words[i + 1]);
+        } else if (name == "--slot") {
+            arguments.slot = std::strtoull(words[i + 1], nullptr, 10);
         } else {
             throw std::runtime_error("unknown option " + name);
         }
     }
     if (arguments.socket < 0) {
-        throw std::runtime_error("usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB]");
+        throw std::runtime_error(
+            "usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB] [--account FD --slot N]");
     }
     return arguments;
 }
@@ -67,7 +74,8 @@ int main(int count, char** words) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);  // without the daemon nobody accounts for this session's memory
         gpuferry::worker::load_driver(arguments.driver);
         gpuferry::worker::prepare_handlers();
-        gpuferry::worker::Session session(arguments.socket, arguments.memory);
+        gpuferry::worker::Account account(arguments.account, arguments.slot);
+        gpuferry::worker::Session session(arguments.socket, arguments.memory, account);
         session.serve();
     } catch (const std::exception& error) {
         std::fprintf(stderr, "gpuferry-worker: %s\n", error.what());

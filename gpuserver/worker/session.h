@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "account.h"
 #include "device_output.h"
 #include "host_functions.h"
 #include "objects.h"
@@ -39,7 +40,7 @@ struct PendingCopy {
 class Session {
   public:
     // `memory` is the slice of each GPU in bytes, 0 for the whole GPU. Raises std::runtime_error.
-    Session(int descriptor, uint64_t memory);
+    Session(int descriptor, uint64_t memory, Account& account);
 
     // Serves until the client is gone. Never returns: the process ends, and with it all that the session owned.
     [[noreturn]] void serve();
@@ -71,7 +72,8 @@ class Session {
 
     Objects objects;
     std::vector<SessionDevice> devices;
-    Quota quota;
+    Account& account;
+    Quota quota{account};
     Staging staging;
     Waiters waiters;
     Reaper reaper;
