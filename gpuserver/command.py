@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import os
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ from gpuserver.static_leases import StaticLeases
 
 WORKER = "gpuserver/worker/bin/gpuferry-worker"
 DEFAULT_PORT = 9797
+ACTIVITY_S = 0.5
 HOST_FILE = Path("/etc/gpuferry/host")
 """Where the deployment notes which ESXi host the VM is on."""
 
@@ -73,7 +75,12 @@ def listen(address: str) -> socket.socket:
 def ask_worker(program: Path, driver: str) -> tuple[int, list[OfferedGpu]]:
     """The specification's digest, and the GPUs as the worker's CUDA driver sees them. Raises SettingError."""
     done = subprocess.run(
-        [str(program), "--describe", driver], capture_output=True, text=True, timeout=120, check=False
+        [str(program), "--describe", driver],
+        env={**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"},  # as sessions' workers and NVML count GPUs
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
@@ -129,6 +136,12 @@ def reachable_address(listener: socket.socket, identity: Identity) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def nvml_library(driver: str) -> str:
+    """The NVML of a driver: the one beside it, or the system's."""
+    beside = Path(driver).parent / "libnvidia-ml.so.1"
+    return str(beside) if "/" in driver else beside.name
+
+
 async def run_daemon(daemon: Daemon, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
@@ -143,6 +156,13 @@ async def run_daemon(daemon: Daemon, listener: socket.socket) -> None:
     serving.cancel()
     for record in list(daemon.sessions.values()):
         record.kill()
+
+
+async def count_activity(daemon: Daemon, host: PoolHost) -> None:
+    """Note what sessions do for the next heartbeat, as long as the daemon runs."""
+    while True:
+        host.leases.note_activity(daemon.lease_activity())
+        await asyncio.sleep(ACTIVITY_S)
 
 
 async def run_in_pool(
@@ -167,18 +187,20 @@ async def run_in_pool(
         folder=options.folder,
     )
     daemon = daemon_of(host)
+    counting = asyncio.create_task(count_activity(daemon, host))
     control = ServerControl(identity, host, options.path_port or None)
     control.start()
     try:
         await run_daemon(daemon, listener)
     finally:
         await asyncio.to_thread(control.stop)
+        counting.cancel()
 
 
 def serve(options: argparse.Namespace) -> int:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     driver = driver_library(options.driver)
-    worker = WorkerCommand(find_native(WORKER), driver)
+    worker = WorkerCommand(find_native(WORKER), driver, nvml=nvml_library(driver))
     secret = read_secret(options.secret_file) if options.secret_file else None
     identity = None if secret else load_identity(options.identity or identity_path(SERVER))
     if identity and identity.role != SERVER:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from gpuserver.daemon import LeaseActivity
 from gpuserver.lease_book import NoRoomError, Slice
 from gpuserver.leases import LeaseRefusedError, LeaseTable
 from gpuserver.protocol.control.messages import LeaseUse, Prepare
@@ -52,6 +53,7 @@ class PoolLeases:
         self._end_sessions = end_sessions
         self._grants: dict[bytes, _Grant] = {}
         self._keys: dict[str, bytes] = {}
+        self._activity: dict[bytes, LeaseActivity] = {}
         self._lock = threading.Lock()
 
     # What the appliance orders
@@ -85,14 +87,31 @@ class PoolLeases:
         self._end_sessions(key)
         log.info("lease released", lease=lease, fence=grant.order.fence, trace=grant.order.trace)
 
-    def use(self) -> tuple[LeaseUse, ...]:
-        """How each lease is used now."""
-        now = time.monotonic()
+    def note_activity(self, activity: Mapping[bytes, LeaseActivity]) -> None:
+        """What the daemon counts now; what it does not name has no session."""
         with self._lock:
-            return tuple(
-                LeaseUse(grant.order.lease, grant.sessions, 0.0 if grant.sessions else now - grant.used_at)
-                for grant in self._grants.values()
-            )
+            self._activity = dict(activity)
+
+    def use(self) -> tuple[LeaseUse, ...]:
+        """How each lease is used, as far as it was noted last."""
+        with self._lock:
+            return tuple(self._use(key, grant) for key, grant in self._grants.items())
+
+    def _use(self, key: bytes, grant: _Grant) -> LeaseUse:
+        lease, known = grant.order.lease, self._activity.get(key)
+        if known is None:
+            idle_s = 0.0 if grant.sessions else time.monotonic() - grant.used_at
+            return LeaseUse(lease, grant.sessions, idle_s)
+        cost = known.cost
+        return LeaseUse(
+            lease=lease,
+            sessions=known.sessions,
+            idle_s=known.idle_s,
+            memory_mib=known.memory_mib,
+            calls=cost.calls,
+            bytes=cost.bytes_in + cost.bytes_out,
+            round_trips=cost.round_trips,
+        )
 
     def leased_mib(self) -> dict[str, int]:
         """GPU → MiB promised to leases."""

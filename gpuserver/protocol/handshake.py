@@ -25,6 +25,7 @@ class Purpose(enum.IntEnum):
     SESSION = 0
     ATTACH = 1
     INVENTORY = 2
+    NVML = 3
 
 
 class Refusal(enum.IntEnum):

@@ -18,6 +18,8 @@ struct Arguments {
     int socket = -1;
     std::string driver = "libcuda.so.1";
     std::vector<uint64_t> memory;  // bytes of each GPU, 0 for the whole
+    int account = -1;              // the shared memory of the lease's account
+    size_t slot = 0;               // this session's place in it
 };
 
 // `1024,2048`: MiB of each GPU, in the order in which the session numbers them.
@@ -40,12 +42,17 @@ Arguments parse(int count, char** words) {
             arguments.driver = words[i + 1];
         } else if (name == "--memory-mib") {
             arguments.memory = read_sizes(words[i + 1]);
+        } else if (name == "--account") {
+            arguments.account = std::atoi(words[i + 1]);
+        } else if (name == "--slot") {
+            arguments.slot = std::strtoull(words[i + 1], nullptr, 10);
         } else {
             throw std::runtime_error("unknown option " + name);
         }
     }
     if (arguments.socket < 0) {
-        throw std::runtime_error("usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB,…]");
+        throw std::runtime_error(
+            "usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB,…] [--account FD --slot N]");
     }
     return arguments;
 }
@@ -91,7 +98,8 @@ int main(int count, char** words) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);  // without the daemon nobody accounts for this session's memory
         gpuferry::worker::load_driver(arguments.driver);
         gpuferry::worker::prepare_handlers();
-        gpuferry::worker::Session session(arguments.socket, arguments.memory);
+        gpuferry::worker::Account account(arguments.account, arguments.slot);
+        gpuferry::worker::Session session(arguments.socket, arguments.memory, account);
         session.serve();
     } catch (const std::exception& error) {
         std::fprintf(stderr, "gpuferry-worker: %s\n", error.what());

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "account.h"
 #include "device_output.h"
 #include "host_functions.h"
 #include "objects.h"
@@ -38,8 +39,9 @@ struct PendingCopy {
 
 class Session {
   public:
-    // `memory`: the slice of each GPU in bytes, 0 for the whole GPU, as for those beyond its end.
-    Session(int descriptor, std::vector<uint64_t> memory);
+    // `memory`: the slice of each GPU in bytes, 0 for the whole GPU, as for those beyond its end. Raises
+    // std::runtime_error.
+    Session(int descriptor, std::vector<uint64_t> memory, Account& account);
 
     // Serves until the client is gone. Never returns: the process ends, and with it all that the session owned.
     [[noreturn]] void serve();
@@ -71,7 +73,8 @@ class Session {
 
     Objects objects;
     std::vector<SessionDevice> devices;
-    Quota quota;
+    Account& account;
+    Quota quota{account};
     Staging staging;
     Waiters waiters;
     Reaper reaper;

@@ -68,10 +68,7 @@ def keeper_of(process: subprocess.Popen[str]) -> int:
 
 def _keeps(entry: Path, program: int) -> bool:
     """Whether this process holds a pidfd of the program (proc(5): fdinfo of a pidfd)."""
-    for info in (entry / "fdinfo").iterdir():
-        if f"Pid:\t{program}\n" in info.read_text():
-            return True
-    return False
+    return any(f"Pid:\t{program}\n" in info.read_text() for info in (entry / "fdinfo").iterdir())
 
 
 def live_leases(site: PoolSite) -> list[str]:
