@@ -23,7 +23,7 @@ from typing import Any, Dict, List, NoReturn, Optional
 from clientagent.control import ApplianceAwayError, ClientControl, LeaseDeniedError, WithdrawnError
 from clientagent.program import Access, RunError, ask_inventory, lease_settings
 from gpuserver.protocol.control import messages
-from gpuserver.protocol.control.curve import Identity
+from gpuserver.protocol.control.curve import Identity, write_private
 from gpuserver.protocol.handshake import lease_key
 
 LOOK_S = 0.2
@@ -86,9 +86,8 @@ def prepare_program(granted: messages.Granted, folder: Path) -> Dict[str, Any]:
             f"{granted.lease} has GPUs of {len(ways)} servers; one program can use those of one server: "
             "ask for fewer GPUs"
         )
-    secret_file = folder / "secret"
-    secret_file.touch(mode=0o600)
-    secret_file.write_text(ways[0].secret.hex() + "\n")
+    secret_file = folder / f"secret-{os.getuid()}"
+    write_private(secret_file, ways[0].secret.hex().encode() + b"\n")
     return {"settings": lease_settings(ways[0], secret_file, len(gpus)), "gpus": gpus}
 
 
