@@ -103,7 +103,7 @@ def write_bundle(
 
 
 class Bundle:
-    """An opened bundle. Its signature was right when it was opened, and each file's digest is checked when it is read."""
+    """An opened bundle: its signature was right then; a file's digest is checked whenever the file is read."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         self.path = path

@@ -31,8 +31,10 @@ echo "uid=$(id -u)"
 d=/opt; while [ ! -d "$d" ]; do d=$(dirname "$d"); done
 echo "free_kib=$(df -Pk "$d" | awk 'NR==2{{print $4}}')"
 echo "home_free_kib=$(df -Pk "$HOME" 2>/dev/null | awk 'NR==2{{print $4}}')"
+version='import sys,zlib,hashlib;print("python=%d.%d %s" % (sys.version_info[:2] + (sys.argv[1],)))'
+dial='import socket,sys;socket.create_connection((sys.argv[1],int(sys.argv[2])),{reach_s}).close()'
 for p in python3 {pythons}; do
-  v=$(command -v "$p") && "$v" -I -c 'import sys,zlib,hashlib;print("python=%d.%d %s"%(sys.version_info[0],sys.version_info[1],sys.executable))' 2>/dev/null
+  v=$(command -v "$p") && "$v" -I -c "$version" "$v" 2>/dev/null
 done
 command -v useradd >/dev/null && echo useradd=yes
 for l in {libraries}; do
@@ -41,7 +43,7 @@ done
 for a in {reach}; do
   h=${{a%:*}}; p=${{a##*:}}
   if command -v python3 >/dev/null; then
-    python3 -I -c 'import socket,sys;socket.create_connection((sys.argv[1],int(sys.argv[2])),{reach_s}).close()' "$h" "$p" 2>/dev/null && echo "reached=$a"
+    python3 -I -c "$dial" "$h" "$p" 2>/dev/null && echo "reached=$a"
   else
     timeout {reach_s} bash -c "exec 3<>/dev/tcp/$h/$p" 2>/dev/null && echo "reached=$a"
   fi

@@ -52,14 +52,19 @@ class DeploySettings:
     """How the machine is set up.
 
     `name` is what the appliance calls it (empty: its host name); `appliance_key` the appliance's CURVE key: an identity
-    of another appliance is replaced. `arguments` are those of `gpuferry gpuserver serve`. `reach` are `host:port` that
-    the machine must reach. `python_path` are folders that Python finds packages in besides gpuferry's own (CuPy on a
-    GPU server); `parts` are optional parts of the bundle. `root` is not `/` for the stand-ins of a benchmark.
+    of another appliance is replaced. Of a server: `listen` and `address` are where its data plane listens and is
+    reached (`host:port`), `driver` is the CUDA driver's library or `softgpu`, `arguments` are more of `gpuferry
+    gpuserver serve`. `environment` is the service's. `reach` are `host:port` that the machine must reach. `python_path`
+    are folders in which Python finds packages besides gpuferry's own (CuPy on a GPU server); `parts` are optional parts
+    of the bundle. `root` is not `/` for the stand-ins of a benchmark.
     """
 
     name: str = ""
     appliance_key: str = ""
     esxi_host: str = ""
+    listen: str = "0.0.0.0:9797"
+    address: str = ""
+    driver: str = "libcuda.so.1"
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     reach: tuple[str, ...] = ()
@@ -69,16 +74,14 @@ class DeploySettings:
     replace_appliance: bool = False
     root: str = "/"
 
-    @property
-    def config(self) -> dict[str, Any]:
+    def config(self, role: str) -> dict[str, Any]:
         """What the target keeps of it."""
-        return {
-            "role_name": self.name,
-            "esxi_host": self.esxi_host,
-            "arguments": list(self.arguments),
-            "environment": self.environment,
-            "python_path": list(self.python_path),
-        }
+        kept: dict[str, Any] = {"esxi_host": self.esxi_host, "environment": self.environment}
+        if role == "server":
+            address = ["--address", self.address] if self.address else []
+            kept["arguments"] = ["--listen", self.listen, *address, "--driver", self.driver, *self.arguments]
+            kept["python_path"] = list(self.python_path)
+        return kept
 
 
 @dataclass(frozen=True)
@@ -347,7 +350,7 @@ class _Deployment:
             "role": self.role,
             "folder": folder,
             "key": self.bundle.key.hex(),
-            "config": self.settings.config,
+            "config": self.settings.config(self.role),
             "ticket": ticket,
             "name": self.settings.name,
             "appliance_key": self.settings.appliance_key,

@@ -179,7 +179,7 @@ def _unpack(layout: Layout, request: Request, manifest: Manifest, version: Path,
         chosen = manifest.select(layout.role, python_version(), request.parts)
         extra = request.config.get("python_path", ())
         build_version(
-            making, version, chosen, request.folder, interpreter(), extra,
+            making, version, chosen, request.folder, interpreter(), extra, str(layout.state),
             lambda at, of: report.step(f"unpacking {chosen[at].name.rpartition('/')[2]}", 0.05 + 0.5 * at / of),
         )  # fmt: skip
         (making / MANIFEST).write_bytes(manifest.raw)

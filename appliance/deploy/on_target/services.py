@@ -33,6 +33,7 @@ TimeoutStopSec=20
 RuntimeDirectory=gpuferry
 RuntimeDirectoryPreserve=yes
 StateDirectory=gpuferry/{role}
+StateDirectoryMode={state_mode}
 UMask=0027
 LimitNOFILE=65536
 NoNewPrivileges=yes
@@ -89,7 +90,8 @@ def command_of(layout: Layout, config: dict[str, Any]) -> list[str]:
     program = str(layout.current / "bin/gpuferry")
     if layout.role == "client":
         return [program, "agent"]
-    return [program, "gpuserver", "serve", *map(str, config.get("arguments", ()))]
+    own = ["--identity", str(layout.identity), "--folder", str(layout.state)]
+    return [program, "gpuserver", "serve", *own, *map(str, config.get("arguments", ()))]
 
 
 def environment_of(layout: Layout, config: dict[str, Any]) -> dict[str, str]:
@@ -116,6 +118,7 @@ def service_files(layout: Layout, config: dict[str, Any], python: str) -> dict[P
             environment=environment,
             role=layout.role,
             more=MORE[layout.role],
+            state_mode="2770" if layout.role == "client" else "0750",
         )
         return {layout.unit: (text, 0o644)}
     text = SCRIPT.format(
@@ -137,7 +140,8 @@ def prepare_folders(layout: Layout) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if account is not None:
             os.chown(str(folder), *account)
-    layout.state.chmod(0o750)
+    # Its group may write: `gpuferry request` of a person notes there what it holds.
+    layout.state.chmod(0o2770 if layout.role == "client" else 0o750)
 
 
 def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:

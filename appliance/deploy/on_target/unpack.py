@@ -18,9 +18,11 @@ from .manifest import BundleError, BundleFile
 PIECE = 1 << 20
 
 COMMAND = """#!{python} -I
+import os
 import sys
 
 sys.path.insert(0, {library!r})
+os.environ.setdefault("GPUFERRY_STATE", {state!r})
 from clientagent.command import main
 
 sys.exit(main())
@@ -86,12 +88,12 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> 
     target.chmod(0o755 if mode & 0o111 else 0o644)
 
 
-def write_launchers(version: Path, final: Path, python: str, extra: Iterable[str]) -> None:
+def write_launchers(version: Path, final: Path, python: str, extra: Iterable[str], state: str) -> None:
     """`bin/gpuferry` and `bin/python` of a version that is built in `version` and will lie in `final`."""
     library = str(final / "lib")
     (version / "bin").mkdir(exist_ok=True)
     texts: dict[str, str] = {
-        "gpuferry": COMMAND.format(python=python, library=library),
+        "gpuferry": COMMAND.format(python=python, library=library, state=state),
         "python": PYTHON.format(python=python, paths=":".join([library, *extra])),
     }
     for name, text in texts.items():
@@ -107,6 +109,7 @@ def build_version(
     source: Path,
     python: str,
     extra: Iterable[str],
+    state: str,
     on_file: Callable[[int, int], None],
 ) -> None:
     """Fill the folder `target`. Raises BundleError, OSError (no space)."""
@@ -124,5 +127,5 @@ def build_version(
             os.replace(str(incoming / name), str(target / name))
             (target / name).chmod(0o644)
     shutil.rmtree(str(incoming))
-    write_launchers(target, final, python, extra)
+    write_launchers(target, final, python, extra, state)
     compileall.compile_dir(str(library), quiet=2, stripdir=str(library), prependdir=str(final / "lib"))
