@@ -14,9 +14,10 @@ from appliance import metrics
 from appliance.api import leases, people, problems, servers, tokens, vcenters, watching
 from appliance.control import ControlLoop
 from appliance.ids import new_id
-from appliance.site import Site, own_version
+from appliance.site import Site
 from appliance.state.database import DatabaseGoneError, writing
 from appliance.state.models import Audit
+from gpuserver.protocol.version import own_version
 
 log = structlog.get_logger(__name__)
 
