@@ -124,7 +124,7 @@ def _vm(inventory: Inventory, vm: Vm, tag: str, is_server: bool) -> InventoryVm:
 
 @router.put("/vcenters/{id}/tags", responses=answers(404, 409))
 def set_tag(request: Request, caller: Operator, id: str, wanted: TagWanted) -> TagShown:
-    """Put gpuferry's tag on a host or VM, or take it off: a wish that shows in vCenter and that the appliance fulfils."""
+    """Put gpuferry's tag on a host or VM, or take it off: a wish that vCenter shows and the appliance fulfils."""
     followed = _followed(request, id)
     seen = followed.seen()
     if seen is None:

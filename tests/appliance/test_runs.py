@@ -64,7 +64,7 @@ def test_passthrough_on_a_host_that_must_reboot_and_back(site: ProvisioningSite)
 
 
 def test_a_failed_run_says_why_and_can_be_retried(site: ProvisioningSite) -> None:
-    site.simulation.control.fail("UpdatePassthruConfig", on=AT_ONCE)
+    site.simulation.control.fail("UpdatePassthruConfig")
     run = site.ended(site.start("passthrough", vcenter="lab", host=AT_ONCE))
     assert (run["state"], states(run)) == ("failed", ["done", "failed"])
     assert run["error"].startswith("Turn passthrough on: ")
