@@ -15,9 +15,10 @@ from appliance.api import inventory, leases, people, problems, runs, servers, to
 from appliance.control import ControlLoop
 from appliance.ids import new_id
 from appliance.runs.engine import RunEngine
-from appliance.site import Site, own_version
+from appliance.site import Site
 from appliance.state.database import DatabaseGoneError, writing
 from appliance.state.models import Audit
+from gpuserver.protocol.version import own_version
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,8 @@
 """Runs as durable workflows on DBOS: what is under way survives the death of this process, and of this machine.
 
 A run waits in the queue `subjects`, whose partitions (the host or machine it changes) let one through at a time. It is
-carried out by a child workflow in the queue of its lane, which limits how many work on one vCenter, or on guests. DBOS knows which workflows are under way and which of a workflow's steps are over; what they found and did is in the
+carried out by a child workflow in the queue of its lane, which limits how many work on one vCenter, or on guests.
+DBOS knows which workflows are under way and which of a workflow's steps are over; what they found and did is in the
 tables `run` and `run_step`.
 
 Embedded, DBOS keeps its tables in `runs.db` of the site's folder. With PostgreSQL they lie in the schema `dbos` of the
