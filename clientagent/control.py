@@ -22,8 +22,9 @@ from gpuserver.protocol.control import messages
 from gpuserver.protocol.control.codec import printable
 from gpuserver.protocol.control.curve import Identity, identity_path, load_identity
 from gpuserver.protocol.control.link import ControlLink
+from gpuserver.protocol.version import own_version
 
-VERSION = "0.1.0"
+VERSION = own_version()
 
 
 class LeaseDeniedError(RuntimeError):
