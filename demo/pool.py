@@ -49,19 +49,23 @@ def start_appliance(demo: Demo) -> str:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
     demo.undo.append(lambda: stop(process))
     deadline = time.monotonic() + START_SECONDS
-    while not get(demo, "/v1/appliance").get("deciding"):
+    while not ask(demo, "/v1/appliance").get("deciding"):
         if time.monotonic() > deadline or process.poll() is not None:
             raise StepFailedError(f"the appliance does not come up:\n{(demo.work / 'appliance.log').read_text()}")
         time.sleep(0.1)
     return f"REST API at {demo.api}, certificate authority and database in {site(demo).name}/"
 
 
-def get(demo: Demo, path: str) -> dict[str, object]:
+def ask(demo: Demo, path: str, body: dict[str, object] | None = None) -> dict[str, object]:
     """What the API answers; an empty object while it does not."""
-    request = urllib.request.Request(f"{demo.api}{path}", headers={"Authorization": f"Bearer {demo.token}"})  # noqa: S310
+    request = urllib.request.Request(  # noqa: S310
+        f"{demo.api}{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {demo.token}", "Content-Type": "application/json"},
+    )
     trust = ssl.create_default_context(cafile=str(site(demo) / "ca.pem"))
     try:
-        with urllib.request.urlopen(request, context=trust, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, context=trust, timeout=30) as answer:  # noqa: S310
             found: dict[str, object] = json.load(answer)
             return found
     except OSError:
@@ -69,12 +73,15 @@ def get(demo: Demo, path: str) -> dict[str, object]:
 
 
 def items(demo: Demo, path: str) -> list[dict[str, object]]:
-    found = get(demo, path).get("items", [])
+    found = ask(demo, path).get("items", [])
     return found if isinstance(found, list) else []
 
 
 def ticket(demo: Demo, role: str) -> str:
-    return demo.gpuferry("appliance", "token", "--data", str(site(demo)), "--enrol", role).strip()
+    """A ticket for one machine, through the API (`gpuferry appliance token --enrol` makes the same)."""
+    made = ask(demo, "/v1/enrolments", {"role": role})
+    expect("ticket" in made, f"the appliance made no ticket for a {role}")
+    return str(made["ticket"])
 
 
 def start_servers(demo: Demo) -> str:
