@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "appliance"))
 
-from playing import COLLECTION, Control  # noqa: E402
-from service_site import ServiceSite  # noqa: E402
+from playing import COLLECTION, Control
+from service_site import ServiceSite
 
 
 @pytest.fixture(scope="session")

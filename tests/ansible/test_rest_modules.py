@@ -82,14 +82,18 @@ def test_vcenter(control: Control) -> None:
 def test_tokens(control: Control, site: ServiceSite) -> None:
     site.enrol("client", "holder-of-tokens")
     script = control.script()
-    script.foreseen("foreseen", "token", name="grafana", scope="read").task("make", "token", name="grafana", scope="read")
+    script.foreseen("foreseen", "token", name="grafana", scope="read").task(
+        "make", "token", name="grafana", scope="read"
+    )
     script.task("again", "token", name="grafana", scope="read")
     script.task("other scope", "token", name="grafana", scope="operator")
     script.settled("short", "token", name="own", scope="read", valid_s=3600)
     script.task("renew", "token", name="own", scope="read", valid_s=3600, renew_before_s=7200)
     script.refused("nobody's", "token", name="x", scope="client", client="nobody")
     script.settled("own client's", "token", name="y", scope="client", client="holder-of-tokens")
-    script.foreseen("no ticket", "token", name="ws-17", enrol="client").task("ticket", "token", name="ws-17", enrol="client")
+    script.foreseen("no ticket", "token", name="ws-17", enrol="client").task(
+        "ticket", "token", name="ws-17", enrol="client"
+    )
     script.task("before", "token", name="gone", scope="read").settled("revoke", "token", name="gone", state="absent")
     played = script.play()
 
@@ -154,13 +158,13 @@ def test_leases_and_maintenance(control: Control, site: ServiceSite, server: str
     )
     assert played.settled("give back")["lease"]["state"] == "ended"
     assert played.settled("ask anew")["changed"], "the same name can be used again"
-    assert re.search(
-        "^lease huge of holder: it was not granted: .*nearest that would: ", played.refusal("never fits")
-    )
+    assert re.search("^lease huge of holder: it was not granted: .*nearest that would: ", played.refusal("never fits"))
     assert played.settled("drain")["diff"]["after"] == {"state": "maintenance"}
     assert played["ended with it"]["leases"] == []
     assert played.settled("back")["server"]["state"] == "active"
-    assert played.refusal("no such server").startswith("GPU server nobody: there is no such server. Give `vcenter`, `host`")
+    assert played.refusal("no such server").startswith(
+        "GPU server nobody: there is no such server. Give `vcenter`, `host`"
+    )
 
 
 def test_pool_info_and_what_a_wrong_connection_is_told(control: Control, site: ServiceSite, server: str) -> None:
@@ -170,7 +174,9 @@ def test_pool_info_and_what_a_wrong_connection_is_told(control: Control, site: S
     script.refused("wrong token", "pool_info", appliance_token="gft_wrong")
     script.refused("wrong authority", "pool_info", appliance_ca_path="/etc/ssl/certs/ca-certificates.crt")
     defaults = {"group/gpuferry.pool.pool": {"appliance_url": "https://127.0.0.1:1"}}
-    script.raw({"name": "nobody there", "gpuferry.pool.pool_info": {}, "module_defaults": defaults, "ignore_errors": True})
+    script.raw(
+        {"name": "nobody there", "gpuferry.pool.pool_info": {}, "module_defaults": defaults, "ignore_errors": True}
+    )
     script.task("reader", "token", name="reader", scope="read").tasks[-1]["register"] = "reader"
     script.refused("read only", "group", name="x", appliance_token="{{ reader.token }}")
     played = script.play()

@@ -37,8 +37,9 @@ options:
     type: int
     default: 30
 notes:
-  - Runs where its task runs; set C(delegate_to=localhost) or C(connection=local) to reach the appliance from the control node.
-  - Every module is in the action group V(gpuferry.pool.pool), so that C(module_defaults) with C(group/gpuferry.pool.pool) sets
+  - Runs where its task runs; C(delegate_to=localhost) or C(connection=local) reaches the appliance from the control
+    node.
+  - Every module is in the action group V(gpuferry.pool.pool); C(module_defaults) with C(group/gpuferry.pool.pool) sets
     the options of the appliance once.
 seealso:
   - name: The collection

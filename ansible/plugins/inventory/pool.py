@@ -84,8 +84,9 @@ groups:
 """
 
 from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible_collections.gpuferry.pool.plugins.module_utils.rest import Appliance, ApplianceError
+
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 ENDINGS = ("pool.yml", "pool.yaml", "gpuferry.yml", "gpuferry.yaml")
 WORST = ("failed", "unknown", "warning", "ok")

@@ -64,7 +64,7 @@ def contradiction(lease, options):
 
 def ask(api, client_id, options):
     """Ask for a lease and wait until it is active. Raises LeaseError."""
-    body = {key: options[key] for key in SHAPE + ("filters", "priority", "timeout_s", "duration_s", "program")}
+    body = {key: options[key] for key in (*SHAPE, "filters", "priority", "timeout_s", "duration_s", "program")}
     body = {key: value for key, value in body.items() if value is not None}
     number = "%012x" % random.SystemRandom().getrandbits(48)
     body.update(client=client_id, request="%s~%s" % (options["name"], number))
@@ -108,4 +108,6 @@ def await_end(api, lease_id, seconds=60):
         if lease["state"] == "ended":
             return lease
         time.sleep(0.2)
-    raise LeaseError("%s was released and has not ended after %d seconds. See the appliance's log." % (lease_id, seconds))
+    raise LeaseError(
+        "%s was released and has not ended after %d seconds. See the appliance's log." % (lease_id, seconds)
+    )

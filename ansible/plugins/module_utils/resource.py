@@ -54,7 +54,11 @@ class Resource:
                 return before, after, bool(written)
             except ApplianceError as error:
                 # 412: changed meanwhile. 409 on making: somebody made it meanwhile, or the change contradicts.
-                if error.status not in (409, 412) or meeting == MEETINGS or (error.status == 409 and before is not None):
+                if (
+                    error.status not in (409, 412)
+                    or meeting == MEETINGS
+                    or (error.status == 409 and before is not None)
+                ):
                     raise
         raise AssertionError("unreachable")
 

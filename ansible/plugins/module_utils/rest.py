@@ -143,7 +143,9 @@ class Appliance:
         except (OSError, ValueError):
             problem = {}
         if not isinstance(problem, dict) or "detail" not in problem:
-            problem = {"detail": "%s %s was answered with status %d, not by a gpuferry appliance" % (method, path, error.code)}
+            problem = {
+                "detail": "%s %s was answered with status %d, not by a gpuferry appliance" % (method, path, error.code)
+            }
         text = str(problem["detail"]).rstrip(".") + "."
         if error.code in REMEDIES:
             text += " " + REMEDIES[error.code]

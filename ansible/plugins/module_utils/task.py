@@ -56,7 +56,12 @@ class Task:
     def done(self, before, after, **facts):
         """End the module: changed when `before` and `after` differ."""
         changed = before != after
-        diff = {"before": before or {}, "after": after or {}, "before_header": self.subject, "after_header": self.subject}
+        diff = {
+            "before": before or {},
+            "after": after or {},
+            "before_header": self.subject,
+            "after_header": self.subject,
+        }
         self.module.exit_json(changed=changed, diff=diff, **facts)
 
     def named(self, path, called, what):

@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: client
 short_description: A machine whose programs use the pool, its group and quotas
 description:
-  - With O(vm) or O(address), the appliance deploys the client to that machine over SSH and enrols it, or takes it away again.
+  - With O(vm) or O(address), the appliance deploys the client to that machine over SSH and enrols it, or takes it away
+    again.
   - Without them, is about a client that enrolled by itself or with the role P(gpuferry.pool.client#role).
   - Sets the client's group, quotas and priority.
 version_added: 0.1.0
@@ -20,7 +21,7 @@ options:
     type: str
     required: true
   state:
-    description: V(absent) takes the client away; without O(vm) and O(address) its key is revoked, which ends its leases.
+    description: V(absent) takes it away; without O(vm) and O(address) its key is revoked, which ends its leases.
     type: str
     choices: [present, absent]
     default: present
@@ -117,7 +118,7 @@ from ansible_collections.gpuferry.pool.plugins.module_utils.runs import (
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import MEETINGS, Task, chosen, differing, limit
 
 LIMITS = ("max_gpus", "max_memory_mib", "max_leases")
-SHOWN = ("group",) + LIMITS + ("priority",)
+SHOWN = ("group", *LIMITS, "priority")
 NOTHING = {"changed": False, "before": {}, "after": {}, "run": None, "steps": []}
 NEW = {"group": "default", "max_gpus": None, "max_memory_mib": None, "max_leases": None, "priority": 0}
 

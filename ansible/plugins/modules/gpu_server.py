@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: gpu_server
 short_description: A GPU server of the pool
 description:
-  - With O(vcenter), makes the server's VM on a host with GPUs, deploys gpuferry to it, tests it and takes it into the pool, or takes
-    all that back. What is there already is left as it is.
+  - With O(vcenter), makes the server's VM on a host with GPUs, deploys gpuferry to it, tests it and takes it into the
+    pool, or takes all that back. What is there already is left as it is.
   - Without O(vcenter), is about a server that enrolled by itself or with the role P(gpuferry.pool.gpu_server#role).
   - Takes a server out of service for maintenance, and back.
 version_added: 0.1.0
@@ -36,7 +36,9 @@ options:
     type: str
     choices: [active, draining, maintenance]
   deadline_s:
-    description: Seconds that the leases of a server are given when it is drained. The site's setting C(drain_deadline_s) without it.
+    description:
+      - Seconds that the leases of a server are given when it is drained.
+      - Without it, the site's setting C(drain_deadline_s).
     type: int
   vcenter:
     description: The vCenter, by the name the appliance knows it.
@@ -199,7 +201,7 @@ def provision(task):
         task.fail("give %s as well, to make it in vCenter %s." % (", ".join(missing), options["vcenter"]))
     inventory_of(task, options["vcenter"])
     names = ("vcenter", "host", "name", "gpus", "gpu_count", "cpus", "memory_mib", "network", "rdma_network")
-    parameters = given(options, *(names + ("datastore", "driver", "environment", "accept", "ssh")))
+    parameters = given(options, *names, "datastore", "driver", "environment", "accept", "ssh")
     parameters["source"] = {key: value for key, value in options["source"].items() if value is not None}
     if options["gpus"] and options["gpu_count"] is None:
         parameters["gpu_count"] = len(options["gpus"])

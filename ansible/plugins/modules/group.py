@@ -82,7 +82,7 @@ from ansible_collections.gpuferry.pool.plugins.module_utils.resource import Reso
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import Task, limit
 
 LIMITS = ("max_gpus", "max_memory_mib", "max_leases", "max_lease_s", "idle_after_s")
-SHOWN = ("name", "weight", "priority") + LIMITS
+SHOWN = ("name", "weight", "priority", *LIMITS)
 
 
 def apply(task):
@@ -94,13 +94,15 @@ def apply(task):
     wanted = {key: options[key] for key in ("weight", "priority") if options[key] is not None}
     wanted.update({key: limit(options[key]) for key in LIMITS if options[key] is not None})
     defaults = {"weight": 1.0, "priority": 0}
-    before, after, written = resource.ensure(options["name"], wanted, {k: v for k, v in defaults.items() if k not in wanted})
+    before, after, _written = resource.ensure(
+        options["name"], wanted, {k: v for k, v in defaults.items() if k not in wanted}
+    )
     task.done(resource.view(before), resource.view(after), group=after)
 
 
 def refuse_what_stays(task, resource):
     """In check mode, refuse what the appliance would refuse."""
-    before, etag = resource.find(task.options["name"])
+    before, _etag = resource.find(task.options["name"])
     if task.dry and before is not None:
         members = task.api.get("/v1/clients", group=before["id"], limit=4).body["items"]
         if members:

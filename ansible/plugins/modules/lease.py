@@ -84,7 +84,7 @@ from ansible_collections.gpuferry.pool.plugins.module_utils.leases import (
 )
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import Task, chosen
 
-SHOWN = ("client", "name") + SHAPE
+SHOWN = ("client", "name", *SHAPE)
 
 
 def apply(task):

@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: passthrough
 short_description: Passthrough (DirectPath I/O) of the GPUs of a host
 description:
-  - Turns passthrough on or off for GPUs of an ESXi host, at once where the host can, else through maintenance mode and a reboot.
+  - Turns passthrough on or off for GPUs of an ESXi host, at once where the host can, else through maintenance mode and
+    a reboot.
   - Running machines are moved away or, where that is not possible, the run waits for them as maintenance mode does.
 version_added: 0.1.0
 author: The gpuferry authors (@gpuferry)

@@ -113,7 +113,9 @@ def apply(task):
         told["servers"] = servers
     if "gpus" in wanted:
         names = {each["id"]: each["name"] for each in servers}
-        told["gpus"] = [dict(each, server=names.get(each["server_id"], "")) for each in api.every("/v1/gpus", server=only)]
+        told["gpus"] = [
+            dict(each, server=names.get(each["server_id"], "")) for each in api.every("/v1/gpus", server=only)
+        ]
     if wanted & {"clients", "groups"}:
         groups = api.every("/v1/groups")
         if "groups" in wanted:

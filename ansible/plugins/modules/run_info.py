@@ -108,7 +108,9 @@ def apply(task):
     if options["require_success"]:
         bad = [each for each in runs if each["state"] != "succeeded" and not (task.dry and each["state"] in MOVING)]
         if bad:
-            told = "; ".join("%s of %s %s: %s %s" % (r["id"], r["subject"], r["state"], r["error"], r["remedy"]) for r in bad[:5])
+            told = "; ".join(
+                "%s of %s %s: %s %s" % (r["id"], r["subject"], r["state"], r["error"], r["remedy"]) for r in bad[:5]
+            )
             task.fail("%d of %d did not succeed. %s" % (len(bad), len(runs), told), runs=runs)
     task.module.exit_json(changed=False, runs=runs)
 

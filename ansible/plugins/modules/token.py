@@ -192,7 +192,9 @@ def main():
     )
     task.subject = "%s %s" % ("ticket for" if task.options["enrol"] else "token", task.options["name"])
     if task.options["enrol"] and task.options["state"] == "absent":
-        task.fail("a ticket cannot be taken back: revoke the machine that used it (state=absent of gpu_server or client).")
+        task.fail(
+            "a ticket cannot be taken back: revoke the machine that used it (state=absent of gpu_server or client)."
+        )
     task.run(apply)
 
 

@@ -40,7 +40,7 @@ options:
     choices: [on_create, always]
     default: on_create
   fingerprint:
-    description: SHA-256 of its certificate, as 32 pairs of hexadecimal digits with colons, to trust that certificate alone.
+    description: SHA-256 of its certificate, as 32 pairs of hexadecimal digits with colons, to trust that one alone.
     type: str
 extends_documentation_fragment:
   - gpuferry.pool.appliance
@@ -91,7 +91,7 @@ def apply(task):
     wanted = {key: options[key] for key in ("address", "username", "fingerprint") if options[key] is not None}
     if "fingerprint" in wanted:
         wanted["fingerprint"] = wanted["fingerprint"].upper()
-    known, etag = resource.find(options["name"])
+    known, _etag = resource.find(options["name"])
     if known is None:
         missing = [key for key in ("address", "username", "password") if options[key] is None]
         if missing:
@@ -106,7 +106,7 @@ def apply(task):
     )
     shown_before, shown_after = resource.view(before), resource.view(after)
     if written:
-        shown_after = dict(shown_after, password="written")  # noqa: S106 - a word for the difference, no password
+        shown_after = dict(shown_after, password="written")
     task.done(shown_before, shown_after, vcenter=after)
 
 
