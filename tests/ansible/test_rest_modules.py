@@ -116,6 +116,8 @@ def test_tokens(control: Control, site: ServiceSite) -> None:
 def test_settings(control: Control) -> None:
     script = control.script()
     script.settled("change", "settings", idle_after_s=1800, prefer="packed")
+    script.settled("seal", "settings", ssh_user="root", ssh_password="hush-hush-3")
+    script.task("seal anew", "settings", ssh_password="hush-hush-4", update_secrets="always")
     script.settled("back", "settings", defaults=["idle_after_s", "prefer"])
     script.refused("out of range", "settings", retention_days=0)
     script.refused("unknown", "settings", defaults=["colour"])
@@ -124,6 +126,9 @@ def test_settings(control: Control) -> None:
     changed = played.settled("change")
     assert changed["diff"]["before"] == {"idle_after_s": 0.0, "prefer": "close"}
     assert changed["settings"]["idle_after_s"] == 1800.0
+    assert played.settled("seal")["diff"]["after"] == {"ssh_password": "written now", "ssh_user": "root"}
+    assert played["seal anew"]["changed"]
+    assert "hush-hush" not in played.output + str(played.tasks)
     assert played.settled("back")["diff"]["after"] == {"idle_after_s": 0.0, "prefer": "close"}
     assert played.refusal("out of range").startswith("settings: retention_days: ")
     assert re.search("^settings: this appliance has no colour. It has: .*heartbeat_s", played.refusal("unknown"))

@@ -60,6 +60,31 @@ options:
   max_round_trip_us:
     description: Above it, a health check warns of the path.
     type: float
+  runs_per_vcenter:
+    description: How many runs work on one vCenter at a time. Taken in when the appliance starts.
+    type: int
+  guests_at_once:
+    description: How many client machines are worked on at a time. Taken in when the appliance starts.
+    type: int
+  ssh_user:
+    description: Who logs in to servers and clients, where a run does not say otherwise.
+    type: str
+  ssh_key:
+    description: The private key with which the appliance logs in, in OpenSSH's format. It is sealed and never shown.
+    type: str
+  ssh_password:
+    description: The password with which the appliance logs in. It is sealed and never shown.
+    type: str
+  sudo_password:
+    description: What sudo asks for. It is sealed and never shown.
+    type: str
+  update_secrets:
+    description:
+      - V(on_create) sends O(ssh_key), O(ssh_password) and O(sudo_password) when the appliance has none.
+      - V(always) sends them every time, which always counts as a change.
+    type: str
+    choices: [on_create, always]
+    default: on_create
   defaults:
     description: Names of settings that go back to their defaults.
     type: list
@@ -105,8 +130,10 @@ FLOATS = (
     "max_clock_skew_s",
     "max_round_trip_us",
 )
-INTEGERS = ("slices_per_gpu", "retention_days", "max_temperature_c")
-NAMES = FLOATS + INTEGERS + ("prefer",)
+INTEGERS = ("slices_per_gpu", "retention_days", "max_temperature_c", "runs_per_vcenter", "guests_at_once")
+SECRETS = ("ssh_key", "ssh_password", "sudo_password")
+NAMES = (*FLOATS, *INTEGERS, *SECRETS, "prefer", "ssh_user")
+SEALED = "sealed"
 
 
 def apply(task):
@@ -120,18 +147,24 @@ def apply(task):
             task.fail("this appliance has no %s. It has: %s." % (", ".join(unknown), ", ".join(sorted(before))))
         if back:
             wanted.update(default_values(task, back))
-        change = differing(before, wanted)
-        after = dict(before, **change)
+        always = task.options["update_secrets"] == "always"
+        change = differing(before, {key: value for key, value in wanted.items() if key not in SECRETS})
+        # What is sealed cannot be compared: it is written where there is none, or always.
+        secrets = {key: wanted[key] for key in SECRETS if key in wanted and (always or before[key] != SEALED)}
+        shown = {key: SEALED for key in secrets}
+        after = dict(before, **dict(change, **shown))
         try:
-            if change and not task.dry:
+            if (change or secrets) and not task.dry:
                 given = {key: None if key in back else value for key, value in change.items()}
+                given.update(secrets)
                 after = task.api.patch("/v1/settings", given, answer.etag).body
             break
         except ApplianceError as error:
             if error.status != 412 or meeting == MEETINGS:
                 raise
-    keys = sorted(change)
-    task.done(chosen(before, keys), chosen(after, keys), settings=after)
+    keys = sorted([*change, *secrets])
+    written = {key: "written now" for key in secrets}
+    task.done(chosen(before, keys), dict(chosen(after, keys), **written), settings=after)
 
 
 def default_values(task, names):
@@ -143,6 +176,14 @@ def default_values(task, names):
 def main():
     spec = {key: {"type": "float"} for key in FLOATS}
     spec.update({key: {"type": "int"} for key in INTEGERS})
+    spec.update({key: {"type": "str", "no_log": True} for key in SECRETS})
+    spec["ssh_user"] = {"type": "str"}
+    spec["update_secrets"] = {
+        "type": "str",
+        "choices": ["on_create", "always"],
+        "default": "on_create",
+        "no_log": False,
+    }
     spec["prefer"] = {"type": "str", "choices": ["close", "packed"]}
     spec["defaults"] = {"type": "list", "elements": "str", "default": []}
     task = Task(spec)
