@@ -151,7 +151,7 @@ def apply(task):
         change = differing(before, {key: value for key, value in wanted.items() if key not in SECRETS})
         # What is sealed cannot be compared: it is written where there is none, or always.
         secrets = {key: wanted[key] for key in SECRETS if key in wanted and (always or before[key] != SEALED)}
-        shown = {key: SEALED for key in secrets}
+        shown = dict.fromkeys(secrets, SEALED)
         after = dict(before, **dict(change, **shown))
         try:
             if (change or secrets) and not task.dry:
@@ -163,7 +163,7 @@ def apply(task):
             if error.status != 412 or meeting == MEETINGS:
                 raise
     keys = sorted([*change, *secrets])
-    written = {key: "written now" for key in secrets}
+    written = dict.fromkeys(secrets, "written now")
     task.done(chosen(before, keys), dict(chosen(after, keys), **written), settings=after)
 
 
