@@ -65,6 +65,7 @@ struct VariableInfo {
 struct PtxSource {
     std::string name;  // for messages
     std::string_view text;
+    uint32_t max_registers = 0;  // what CU_JIT_MAX_REGISTERS asked for; 0: nothing
 };
 
 // Immutable; shared by every context that loads it.
