@@ -6,6 +6,7 @@
 #include <new>
 
 #include "engine/lower.h"
+#include "ptx/cooperative_groups.h"
 #include "ptx/parser.h"
 
 namespace softgpu {
@@ -181,6 +182,14 @@ std::shared_ptr<const Program> compile_program(std::span<const PtxSource> source
     for (const PtxSource& source : sources) {
         modules.push_back(ptx::parse(source.name, source.text));
         modules.back()->max_registers = source.max_registers;
+    }
+    const bool cooperative = std::ranges::any_of(modules, [](const auto& module) {
+        return std::ranges::any_of(module->function_index, [](const auto& function) {
+            return function.first.starts_with(ptx::cooperative_groups_prefix);
+        });
+    });
+    if (cooperative) {
+        modules.push_back(ptx::parse("cooperative groups", ptx::cooperative_groups_text()));
     }
     return std::make_shared<const CompiledProgram>(ptx::link(std::move(modules)));
 }
