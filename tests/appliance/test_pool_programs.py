@@ -182,6 +182,21 @@ def test_the_operator_ends_a_lease(site: PoolSite, ada: ClientMachine) -> None:
     assert "ended: released by first admin" in err
 
 
+def test_who_holds_gpus_idle_is_warned_and_then_loses_them(site: PoolSite, ada: ClientMachine) -> None:
+    """What counts as use is what the daemon sees of CUDA calls, not that the program lives."""
+    process = holder(ada, "-m", "64")
+    with site.api as api:
+        for wanted in ({"idle_after_s": 3, "idle_notice_s": 1}, {"idle_after_s": 0}):
+            changed = api.patch("/v1/settings", json=wanted, headers={"If-Match": "*"})
+            assert changed.status_code == 200, changed.text
+            if wanted["idle_after_s"]:
+                site.await_free()
+    out, err = process.communicate("\n\n", timeout=60)
+    assert out == "still 46\n"
+    assert "reclaimed in 1 s unless a program uses it" in err
+    assert "ended: reclaimed: no program used its GPUs for" in err
+
+
 def test_request_client_release(site: PoolSite, ada: ClientMachine) -> None:
     agent = ada.start("agent")
     try:
