@@ -1,8 +1,8 @@
 """What people want in vCenter, by its tags, compared with what the runs have made of it: pure decisions.
 
 The tag `gpu-server` on a host wants a GPU server on it, `client` on a VM wants the client agent in it. Taking a tag
-off starts the way back. A run that failed is not started again and again: it waits for an operator, or for the tag to be
-put on once more.
+off starts the way back. A run that failed is not started again and again: it waits for an operator, or for the tag to
+be put on once more.
 """
 
 from __future__ import annotations
