@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from vcenter.simulator.inventory import DEFAULT_INVENTORY
 PACKAGES = Path(cupy.__file__).parent.parent
 PROGRAMS = Path(__file__).resolve().parents[2] / "demo" / "programs"
 SOFTWARE = {"GPUFERRY_SOFTGPU_DEVICES": "2", "GPUFERRY_SOFTGPU_MEMORY_MIB": "2048"}
+OVERLAID = ("usr", "etc", "var", "opt", "home", "root", "srv")
 HOST = "esx-01.example.test"
 
 
@@ -68,11 +70,11 @@ class GuestSite(ProvisioningSite):
         assert answer.status_code == 200, answer.text
 
     def in_guest(self, address: str, command: str) -> str:
-        """The output of a command that has to succeed, run in a guest by the user gpuferry."""
+        """The output of a command that has to succeed, run in a guest by root."""
         options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "IdentitiesOnly=yes")
         flags = [part for each in options for part in ("-o", each)]
         done = subprocess.run(
-            ["ssh", *flags, "-i", str(self.key), f"gpuferry@{address}", command],
+            ["ssh", *flags, "-i", str(self.key), f"gpuferry@{address}", f"sudo -n sh -c {shlex.quote(command)}"],
             capture_output=True,
             text=True,
             timeout=300,
@@ -92,11 +94,12 @@ def guest_site(folder: Path, database: str, *, pace: float = 0.005) -> Iterator[
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     content = data_centre(key.with_suffix(".pub").read_text().strip())
-    seen = [PACKAGES, Path(sys.base_prefix), PROGRAMS]
+    # Most folders of this machine are part of a guest already; these may lie elsewhere.
+    seen = [each for each in (Path(sys.prefix), Path(sys.base_prefix), PROGRAMS) if each.parts[1] not in OVERLAID]
     with simulator.start(content, pace=pace, guests=GuestKind.SANDBOX, guest_bundles=seen) as simulation:
         guests = simulation.world.guests
         assert isinstance(guests, SandboxGuests)
-        site = GuestSite(folder / "site", database, guests._bridge.gateway)
+        site = GuestSite(folder / "site", database, guests.gateway)
         site.key = key
         try:
             site.serve()
