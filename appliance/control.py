@@ -261,6 +261,10 @@ class ControlLoop:
         if isinstance(content, messages.Heartbeat):
             self._heartbeat(source, content, now)
             return None
+        if isinstance(content, messages.Ask) and content.question == "stats":
+            rows = self.questions.stats(self.ledger, self.presence.use, source.peer.id)
+            self.bus.send(source.route, encode(messages.Answer(content.number, tuple(rows))))
+            return None
         if isinstance(content, messages.Ask):
             self.questions.ask(source, content, self.bus.send)
             return None
