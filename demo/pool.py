@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from appliance.deploy.building import build_bundle
 from demo.data_centre import PACKAGES
 from demo.services import start_service
 from demo.steps import Demo, StepFailedError, expect
@@ -55,7 +56,7 @@ def start_appliance(demo: Demo) -> str:
         verify=ssl.create_default_context(cafile=site / "ca.pem"),
         timeout=60,
     )
-    demo.gpuferry("appliance", "bundle", "build", "--data", str(site), "--installed")
+    build_bundle(site, installed=True)
     wait_for(lambda: deciding(demo), "the appliance decides")
     return f"REST API at {demo.url}, bundle signed"
 

@@ -69,7 +69,7 @@ def test_from_bare_host_to_a_program_and_back(site: GuestSite) -> None:
         )
 
     until(as_before, "the data centre is as it was before")
-    assert site.host(HOST)["tag"] == ""
+    until(lambda: site.host(HOST)["tag"] == "", "vCenter shows no tag on the host")
     [server] = site.get("/v1/servers")["items"]
     assert server["state"] == "revoked"
     with site.api as api:
