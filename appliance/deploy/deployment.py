@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import paramiko
+
 from appliance.deploy.bundle import INSTALLER, Bundle
 from appliance.deploy.check import Facts, Needs, check_machine, choose_python
 from appliance.deploy.errors import (
@@ -349,7 +351,10 @@ class _Deployment:
             ) from None
 
     def _install(self, ticket: str, *, again: bool) -> dict[str, Any]:
-        folder = self.machine.files.normalize(STAGING)
+        try:
+            folder = self.machine.files.normalize(STAGING)
+        except (paramiko.SSHException, EOFError, OSError) as wrong:
+            raise BrokenOffError(self.machine.target.shown, f"it went away: {wrong}.", "Deploy again.") from None
         installer = next(each for each in self.bundle.manifest.files if each.name == INSTALLER)
         request = {
             "role": self.role,
