@@ -345,7 +345,7 @@ class _Deployment:
                     f"Make {total >> 20} MiB free in the home of {self.machine.target.user}.",
                 ) from None
             raise BrokenOffError(self.machine.target.shown, f"copying failed: {wrong}.", "Deploy again.") from None
-        except EOFError:
+        except (paramiko.SSHException, EOFError):
             raise BrokenOffError(
                 self.machine.target.shown, "it went away while files were copied.", "Deploy again."
             ) from None
