@@ -172,6 +172,8 @@ class ServerControl:
             self._queue(content.lease, lambda: self._release(content))
         elif isinstance(content, messages.Drain):
             self.host.drain(content.active, content.deadline_s)
+        elif isinstance(content, messages.Observe):
+            self._pool.submit(self._observe)
         elif isinstance(content, messages.Upgrade):
             self._pool.submit(self._upgrade, content.version)
 

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
 
 from appliance import metrics
-from appliance.api import leases, people, problems, servers, tokens, vcenters, watching
+from appliance.api import leases, live, people, problems, servers, tokens, vcenters, watching
 from appliance.control import ControlLoop
 from appliance.ids import new_id
 from appliance.site import Site, own_version
@@ -34,7 +34,7 @@ def make_app(site: Site, engine: Engine, loop: ControlLoop) -> FastAPI:
     app.state.site, app.state.engine, app.state.loop = site, engine, loop
     problems.install(app)
     app.middleware("http")(_accompany)
-    for module in (servers, leases, people, tokens, vcenters, watching):
+    for module in (servers, leases, live, people, tokens, vcenters, watching):
         app.include_router(module.router, prefix="/v1")
     app.include_router(watching.open_router)
     _describe_problem(app)

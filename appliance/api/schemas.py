@@ -359,6 +359,12 @@ class ApplianceShown(BaseModel):
     waiting: int
 
 
+class HealthAsked(BaseModel):
+    """How many daemons and agents were asked to measure."""
+
+    asked: int
+
+
 class Health(BaseModel):
     status: Literal["ok", "trouble"]
     detail: str = ""
