@@ -115,7 +115,12 @@ class ControlLoop:
         """Have a peer, or all, measure their health now; how many were asked. From any thread."""
         routes = self.presence.routes_of(peer)
         order = encode(messages.Observe(self.office.epoch))
-        self._later(lambda: [self.bus.send(route, order) for route in routes] and None)
+
+        def send() -> None:
+            for route in routes:
+                self.bus.send(route, order)
+
+        self._later(send)
         return len(routes)
 
     def _later(self, action: Callable[[], None]) -> None:

@@ -18,7 +18,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Label, TabbedContent, TabPane
 
 from tui import show
-from tui.appliance import Appliance, ApplianceError, Event, RefusedError, TokenError, UnreachableError
+from tui.appliance import Appliance, ApplianceError, RefusedError, TokenError, UnreachableError
 from tui.calls import Document, get
 from tui.dialogs.command import CommandDialog
 from tui.dialogs.help import HelpDialog
@@ -45,7 +45,7 @@ class ConsoleApp(App[int]):
     TITLE = "gpuferry"
     CSS_PATH = "console.tcss"
     COMMANDS = App.COMMANDS | {ConsoleCommands}
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (120, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(number), f"tab({number - 1})", show=False) for number in range(1, len(PANES) + 1)),
         Binding("y", "copy_command", "Copy as command"),
@@ -109,7 +109,8 @@ class ConsoleApp(App[int]):
 
     @property
     def appliance(self) -> Appliance:
-        assert self._appliance is not None, "panes load after the connection is made"
+        if self._appliance is None:
+            raise UnreachableError("no appliance is named yet")
         return self._appliance
 
     @property
@@ -222,8 +223,6 @@ class ConsoleApp(App[int]):
             self._tell_status()
 
     def _tell_status(self) -> None:
-        if not self.is_mounted:
-            return
         url = self.profile.url.removeprefix("https://") or "no appliance yet"
         self.query_one("#where", Label).update(Text(f" {url} "))
         link = self.query_one("#link", Label)
@@ -232,7 +231,8 @@ class ConsoleApp(App[int]):
         elif self.connected:
             link.update(Text(f"▲ {self.about['trouble']}", style=self.colour("warning")))
         else:
-            lost = "connecting" if not self.streams and self.trouble == "connecting…" else f"not connected: {self.trouble}"
+            first = not self.streams and self.trouble == "connecting…"
+            lost = "connecting" if first else f"not connected: {self.trouble}"
             link.update(Text(f"✖ {lost}", style=self.colour("error")))
         who = ""
         if self.identity:

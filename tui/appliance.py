@@ -13,7 +13,7 @@ from tui.calls import Call, Document
 from tui.profile import Profile
 
 SILENCE_S = 40.0
-"""The appliance says something on the stream at least every 15 s: after this silence the connection is taken for dead."""
+"""The appliance says something on the stream every 15 s at least: after this silence the connection is dead."""
 
 
 class ApplianceError(RuntimeError):

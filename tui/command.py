@@ -20,7 +20,7 @@ def console(
     url: Annotated[str, typer.Option(envvar="GPUFERRY_URL", help="The REST API, https://NAME:4743")] = "",
     token_file: Annotated[str, typer.Option(envvar="GPUFERRY_TOKEN_FILE", help="The file that holds the token")] = "",
     ca: Annotated[str, typer.Option(envvar="GPUFERRY_CA", help="The site's ca.pem")] = "",
-    theme: Annotated[str, typer.Option(help="gpuferry-night, -day, -colour-blind, -no-colour, or one of Textual's")] = "",
+    theme: Annotated[str, typer.Option(help="gpuferry-night, -day, -colour-blind, -no-colour, or Textual's")] = "",
     remember: Annotated[bool, typer.Option(help="Remember these for the next time")] = True,
     web: Annotated[bool, typer.Option("--web", help="Serve the console to browsers instead")] = False,
     listen: Annotated[str, typer.Option(help="With --web: HOST:PORT")] = "127.0.0.1:4744",

@@ -1,6 +1,6 @@
 """A list of the API as a table: filtered as you type, loaded by pages as you scroll, kept in place when it changes.
 
-Textual's DataTable draws what is visible; this keeps its rows in step with the API without redrawing what did not change.
+Textual's DataTable draws what is visible; this keeps its rows in step with the API and redraws what changed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Listing(Vertical):
     Listing { height: 1fr; }
     Listing > Input { display: none; height: 1; border: none; padding: 0 1; background: $panel; }
     Listing.-filtering > Input { display: block; }
-    Listing > Rows { height: 1fr; border: round $panel; border-title-color: $primary; border-subtitle-color: $foreground 60%; }
+    Listing > Rows { height: 1fr; border: round $panel; }
+    Listing > Rows { border-title-color: $primary; border-subtitle-color: $foreground 60%; }
     Listing > Rows:focus { border: round $primary; }
     """
 
@@ -142,7 +143,7 @@ class Listing(Vertical):
     # Reading
 
     async def refill(self) -> None:
-        """Read again what is loaded; far down a long list, only the pages that are visible. May raise ApplianceError."""
+        """Read again what is loaded; far down a long list, only the visible pages. May raise ApplianceError."""
         if len(self._pages) > 3:
             await self._refill_visible()
             return
@@ -271,8 +272,8 @@ class Listing(Vertical):
         for each in wanted:
             rows.add_column(each.title, width=each.width, key=each.title)
         self.documents = {}
-        for each in known:
-            self._set(self.key(each), each)
+        for document in known:
+            self._set(self.key(document), document)
         if known:
             rows.move_cursor(row=min(row, len(known) - 1), animate=False, scroll=False)
             rows.scroll_to(offset.x, offset.y, animate=False)

@@ -1,4 +1,4 @@
-"""What every tab is made of: it loads when it is looked at, again when an event concerns it, and never twice at once."""
+"""What every tab is made of: it loads when it is looked at, again when an event concerns it, never twice at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The map of the pool: every server and GPU, its slices in proportion to memory, who holds them, use, temperature, health.
+"""The map of the pool: every GPU with its slices in proportion to memory, who holds them, use, temperature, health.
 
 Only the lines on the screen are drawn, and only their servers are asked for. `z` changes between one line for each GPU
 and one line for each server.
@@ -202,12 +202,7 @@ class PoolMap(ScrollView, can_focus=True):
             if line == self.cursor:
                 focus = self.get_component_rich_style("pool-map--cursor")
                 if self.has_focus:
-                    strip = Strip(
-                        [
-                            Segment(each.text, focus + Style(color=each.style.color) if _plain(each) else each.style)
-                            for each in strip
-                        ]
-                    )
+                    strip = Strip([_lit(each, focus) for each in strip])
             self._drawn[key] = strip
         return strip
 
@@ -375,13 +370,16 @@ class PoolMap(ScrollView, can_focus=True):
         self.by_gpu = not self.by_gpu
         self._lay_out(at)
         if at is not None:
-            self.scroll_to(y=max(0, self.cursor - self.scrollable_content_region.height // 2), animate=False, force=True)
+            self.scroll_to(
+                y=max(0, self.cursor - self.scrollable_content_region.height // 2), animate=False, force=True
+            )
 
     def action_open(self) -> None:
         if self.servers:
             server, number = self.place(self.cursor)
             detail = self.detail(server["id"])
-            gpu = detail["gpus"][number]["id"] if detail and number is not None and number < len(detail["gpus"]) else None
+            gpus = detail["gpus"] if detail else []
+            gpu = gpus[number]["id"] if number is not None and number < len(gpus) else None
             self.post_message(self.Opened(server["id"], gpu))
 
     def on_click(self, event: events.Click) -> None:
@@ -392,9 +390,11 @@ class PoolMap(ScrollView, can_focus=True):
                 self.action_open()
 
 
-def _plain(segment: Segment) -> bool:
-    """Whether a segment has no background of its own meaning (slices keep theirs under the cursor)."""
-    return segment.style is None or segment.style.bgcolor is None or not segment.text.endswith("▕")
+def _lit(segment: Segment, cursor: Style) -> Segment:
+    """A segment under the cursor; slices keep their holders' colours."""
+    if segment.style is None or segment.text.endswith("▕"):
+        return segment
+    return Segment(segment.text, cursor + Style(color=segment.style.color))
 
 
 def _bright(colour: str) -> bool:

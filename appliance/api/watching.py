@@ -31,7 +31,15 @@ from appliance.api.paging import (
     one_page,
 )
 from appliance.api.problems import ProblemError, answers
-from appliance.api.schemas import ApplianceShown, AuditShown, EventShown, Health, HealthAsked, InstanceShown, ReadingShown
+from appliance.api.schemas import (
+    ApplianceShown,
+    AuditShown,
+    EventShown,
+    Health,
+    HealthAsked,
+    InstanceShown,
+    ReadingShown,
+)
 from appliance.api.security import Admin, Operator, Reader, identify
 from appliance.api.servers import Words, printable_or_422
 from appliance.backup import write_support_bundle

@@ -1,4 +1,4 @@
-"""What every dialog is: a box in the middle, Esc leaves it, and where calls are sent, one place that does it plainly."""
+"""What every dialog is: a box in the middle; Esc leaves it; calls are sent in one place, failures said in the box."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which appliance, and with which token: asked when nothing is remembered, and when a token is not accepted any more."""
+"""Which appliance, with which token: asked when nothing is remembered, and when a token is not accepted any more."""
 
 from __future__ import annotations
 

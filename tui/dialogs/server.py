@@ -25,7 +25,7 @@ class ServerDialog(Dialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("d", "drain", "Drain"),
         Binding("x", "release", "Release lease"),
-        Binding("t", "toggle", "GPU in/out"),
+        Binding("t", "in_or_out", "GPU in/out"),
         Binding("y", "copy", "Copy as command"),
         Binding("f5", "read", "Read again"),
     ]
@@ -118,7 +118,11 @@ class ServerDialog(Dialog[None]):
         return self.at[row] if 0 <= row < len(self.at) else None
 
     def action_drain(self) -> None:
-        self.console.push_screen(DrainDialog(self.server), lambda done: self.action_read() if done else None)
+        self.console.push_screen(DrainDialog(self.server), self._done)
+
+    def _done(self, done: bool | None) -> None:
+        if done:
+            self.action_read()
 
     @work
     async def action_release(self) -> None:
@@ -132,7 +136,7 @@ class ServerDialog(Dialog[None]):
             self.action_read()
 
     @work
-    async def action_toggle(self) -> None:
+    async def action_in_or_out(self) -> None:
         chosen = self.chosen
         if chosen is None:
             return
@@ -159,8 +163,7 @@ def release_dialog(lease: Document, client: str) -> ConfirmDialog:
     what = f"{lease['gpus']} GPU slice{'s' if lease['gpus'] > 1 else ''}"
     text = (
         f"The lease {lease['id']} of {client} ends: its programs lose their GPUs ({what}), "
-        f"and the memory returns to the pool."
-        + (f"\nIt runs: {lease['program']}" if lease["program"] else "")
+        f"and the memory returns to the pool." + (f"\nIt runs: {lease['program']}" if lease["program"] else "")
     )
     call = remove(lease, at("leases", lease["id"]), command="" if lease["keeper"] != "agent" else "gpuferry release")
     return ConfirmDialog("Release a lease", text, [call], "Release", danger=True)

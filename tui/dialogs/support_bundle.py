@@ -24,8 +24,8 @@ class SupportBundleDialog(Dialog[None]):
         with Vertical(classes="box") as box:
             box.border_title = "Support bundle"
             yield Static(
-                "What somebody who helps needs to know: versions, counts, events, audit log, servers, readings, leases. "
-                "Keys, tokens and passwords are left out.",
+                "What somebody who helps needs to know: versions, counts, events, audit log, servers, readings, "
+                "leases. Keys, tokens and passwords are left out.",
                 markup=False,
             )
             yield Label("File to write")

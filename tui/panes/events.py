@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.widgets import TabbedContent, TabPane
@@ -12,8 +13,6 @@ from tui.calls import Call, Document, get
 from tui.dialogs.facts import FactsDialog
 from tui.listing import Column, Listing
 from tui.pane import Pane
-
-HEALTH_STATES = {"health.failed": "failed", "health.warning": "warning", "gpu.suspect": "suspect", "run.failed": "failed"}
 
 
 class EventsPane(Pane):
@@ -51,13 +50,19 @@ class EventsPane(Pane):
                         Column("Who", lambda each: each["actor"].partition(" (")[0]),
                         Column("Did", lambda each: each["action"]),
                         Column("To", lambda each: self.console.names.subject(each["subject"])[:50]),
-                        Column("Status", lambda each: self.state("ok" if each["status"] < 400 else "failed", str(each["status"]))),
+                        Column(
+                            "Status",
+                            lambda each: self._status(each["status"]),
+                        ),
                         Column("Trace", lambda each: self.dim(each["trace"]), wide=150),
                     ],
                     self._audit,
                     empty="nothing was changed yet",
                     id="audit",
                 )
+
+    def _status(self, status: int) -> Text:
+        return self.state("ok" if status < 400 else "failed", str(status))
 
     def heard(self, event: Event) -> None:
         self.refresh_soon()

@@ -200,7 +200,7 @@ class LeasesPane(Pane):
         chosen = self.query_one("#clients", Listing).chosen
         if chosen is None or chosen["revoked_at"]:
             return
-        text = f"The key of {chosen['name']} is revoked: its leases end, and it gets nowhere until it is enrolled again."
+        text = f"The key of {chosen['name']} is revoked: its leases end; it gets nowhere until it is enrolled again."
         call = Call("DELETE", at("clients", chosen["id"]), match=f'"{chosen["revision"]}"')
         if await self.console.push_screen_wait(ConfirmDialog("Revoke a client", text, [call], "Revoke", danger=True)):
             self.refresh_soon(0.01)
@@ -218,7 +218,9 @@ class LeasesPane(Pane):
         if listing.id == "sessions":
             return get("/v1/sessions", words=listing.words)
         if chosen is None:
-            return self._leases_call(listing.words) if listing.id == "leases" else get("/v1/clients", name=listing.words)
+            return (
+                self._leases_call(listing.words) if listing.id == "leases" else get("/v1/clients", name=listing.words)
+            )
         return Call("GET", at(str(listing.id), chosen["id"]))
 
     def focus_first(self) -> None:
