@@ -45,10 +45,13 @@ class ConsoleApp(App[int]):
     TITLE = "gpuferry"
     CSS_PATH = "console.tcss"
     COMMANDS = App.COMMANDS | {ConsoleCommands}
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - declared so by Textual
+        (0, "-narrow"), (120, "-wide"),
+    ]
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(number), f"tab({number - 1})", show=False) for number in range(1, len(PANES) + 1)),
         Binding("y", "copy_command", "Copy as command"),
+        Binding("right_square_bracket,left_square_bracket", "next_part", "Next list", key_display="]", show=False),
         Binding("f5,r", "read_again", "Read again", show=False),
         Binding("f1,question_mark", "help", "Help", key_display="?"),
         Binding("ctrl+t", "next_theme", "Theme", show=False),
@@ -223,6 +226,8 @@ class ConsoleApp(App[int]):
             self._tell_status()
 
     def _tell_status(self) -> None:
+        if not self.query("#status Label"):
+            return  # being closed
         url = self.profile.url.removeprefix("https://") or "no appliance yet"
         self.query_one("#where", Label).update(Text(f" {url} "))
         link = self.query_one("#link", Label)
@@ -281,6 +286,13 @@ class ConsoleApp(App[int]):
     def action_tab(self, number: int) -> None:
         self.query_one("#tabs", TabbedContent).active = f"tab-{number}"
 
+    def action_next_part(self) -> None:
+        """The next list of a tab that has several."""
+        pane = self.current_pane
+        for inner in pane.query(TabbedContent) if pane is not None else ():
+            ids = [str(each.id) for each in inner.query(TabPane)]
+            inner.active = ids[(ids.index(inner.active) + 1) % len(ids)]
+
     def go_to(self, pane: type[Pane]) -> Pane:
         """Show a tab."""
         self.action_tab(PANES.index(pane))
@@ -291,8 +303,12 @@ class ConsoleApp(App[int]):
         pane = self.current_pane
         if pane is not None:
             pane.shown()
-            if not isinstance(self.screen, LoginDialog):
-                self.call_after_refresh(pane.focus_first)
+            self.call_after_refresh(self._focus, pane)
+
+    def _focus(self, pane: Pane) -> None:
+        # A focus in a tab that was left meanwhile would bring that tab back.
+        if pane is self.current_pane and len(self.screen_stack) == 1:
+            pane.focus_first()
 
     def action_read_again(self) -> None:
         pane = self.current_pane

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
 from textual.containers import Vertical
+from textual.css.query import NoMatches
 from textual.timer import Timer
 
 from tui.appliance import Appliance, ApplianceError, Event
@@ -87,6 +88,10 @@ class Pane(Vertical):
         except ApplianceError as failure:
             self._stale = True
             self.console.troubled(failure)
+        except NoMatches:
+            # The console is being closed: this pane's parts are gone already.
+            if self.console.is_running:
+                raise
         finally:
             self._loading = False
         if self._stale and self.looked_at and self.console.connected:

@@ -34,7 +34,6 @@ class HealthPane(Pane):
     ]
     DEFAULT_CSS = """
     HealthPane > #about { height: 7; border: round $panel; border-title-color: $primary; padding: 0 1; }
-    .-wide HealthPane > #about { height: 8; }
     """
 
     def __init__(self) -> None:

@@ -66,9 +66,6 @@ class PoolPane(Pane):
     PoolPane > #body { height: 1fr; layout: vertical; }
     PoolPane #queue { height: 6; }
     PoolPane.-nobody-waits #queue { display: none; }
-    .-wide PoolPane > #body { layout: horizontal; }
-    .-wide PoolPane #queue { height: 1fr; width: 46; }
-    .-wide PoolPane #map { width: 1fr; }
     """
 
     def __init__(self) -> None:
@@ -79,7 +76,7 @@ class PoolPane(Pane):
     def compose(self) -> ComposeResult:
         with Horizontal(id="gauges"):
             for name in ("memory", "use", "leases", "waiting"):
-                yield Gauge(id=name)
+                yield Gauge(id=f"gauge-{name}")
         yield Input(placeholder="part of a server's or GPU's name; Esc clears", id="words", compact=True)
         with Vertical(id="body"):
             yield PoolMap(id="map")
@@ -137,7 +134,7 @@ class PoolPane(Pane):
 
     def _gauges(self, pool: Document, history: list[Document]) -> None:
         def gauge(name: str) -> Gauge:
-            return self.query_one(f"#{name}", Gauge)
+            return self.query_one(f"#gauge-{name}", Gauge)
 
         memory, reserved = pool["memory_mib"], pool["reserved_mib"]
         part = reserved / memory if memory else 0.0
@@ -213,7 +210,7 @@ class PoolPane(Pane):
 
 
 def wanted(lease: Document) -> str:
-    """What a request asks for: `2 × 8 GiB`, `1 × half`, `4 whole GPUs`."""
+    """What a request asks for: `2 × 8 GiB`, `1 × 50%`, `4 × whole`."""
     count = lease["gpus"]
     if lease["memory_mib"]:
         size: Any = show.mib(lease["memory_mib"])
@@ -221,4 +218,4 @@ def wanted(lease: Document) -> str:
         size = f"{lease['fraction']:.0%}"
     else:
         size = "whole"
-    return f"{count} × {size}" + (f" {' '.join(lease['filters'])}" if lease["filters"] else "")
+    return f"{count} × {size}"
