@@ -391,7 +391,7 @@ class Observe:
 @message("ask")
 @dataclass(frozen=True)
 class Ask:
-    """A client's question: `leases` (its own), `gpus`, `servers`, `health`."""
+    """A client's question: `leases` (its own), `stats` (their use), `gpus`, `servers`, `health`."""
 
     question: str
     number: int
