@@ -31,12 +31,14 @@ from tui.panes.events import EventsPane
 from tui.panes.health import HealthPane
 from tui.panes.leases import LeasesPane
 from tui.panes.pool import PoolPane
+from tui.panes.runs import RunsPane
+from tui.panes.vcenter import VcenterPane
 from tui.profile import Profile, ProfileError, remember
 from tui.themes import NIGHT, NO_COLOUR, THEMES
 
 SMALLEST = (80, 24)
 RETRY_S = (1.0, 2.0, 4.0, 8.0)
-PANES: tuple[type[Pane], ...] = (PoolPane, LeasesPane, HealthPane, EventsPane)
+PANES: tuple[type[Pane], ...] = (PoolPane, VcenterPane, RunsPane, LeasesPane, HealthPane, EventsPane)
 
 
 class ConsoleApp(App[int]):
@@ -46,8 +48,10 @@ class ConsoleApp(App[int]):
     CSS_PATH = "console.tcss"
     COMMANDS = App.COMMANDS | {ConsoleCommands}
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - declared so by Textual
-        (0, "-narrow"), (120, "-wide"),
+        (0, "-narrow"),
+        (120, "-wide"),
     ]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-tall")]  # noqa: RUF012 - declared so by Textual
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(number), f"tab({number - 1})", show=False) for number in range(1, len(PANES) + 1)),
         Binding("y", "copy_command", "Copy as command"),
@@ -297,6 +301,10 @@ class ConsoleApp(App[int]):
         """Show a tab."""
         self.action_tab(PANES.index(pane))
         return self.query_one(pane)
+
+    def go_to_runs(self) -> None:
+        """Show the runs, where what was started goes on."""
+        self.go_to(RunsPane)
 
     @on(TabbedContent.TabActivated, "#tabs")
     def _chosen(self) -> None:

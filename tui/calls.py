@@ -43,12 +43,26 @@ class Call:
         if self.match:
             parts += ["-H", "'If-Match: *'"]
         if self.body is not None:
-            parts += ["-H", "'Content-Type: application/json'", "-d", shlex.quote(json.dumps(self.body))]
+            body = json.dumps(without_secrets(self.body), ensure_ascii=False)
+            parts += ["-H", "'Content-Type: application/json'", "-d", shlex.quote(body)]
         return " ".join([*parts, shlex.quote(url)])
 
     def commands(self, profile: Profile) -> str:
         """Every command that does the same, one to a line."""
         return "\n".join([self.command, self.curl(profile)] if self.command else [self.curl(profile)])
+
+
+SECRETS = ("password", "sudo_password", "key")
+
+
+def without_secrets(body: Any) -> Any:
+    """What may be shown of a body: passwords and keys are left for the reader to put in."""
+    if isinstance(body, dict):
+        return {
+            name: name.upper() if name in SECRETS and isinstance(value, str) and value else without_secrets(value)
+            for name, value in body.items()
+        }
+    return [without_secrets(each) for each in body] if isinstance(body, list) else body
 
 
 def get(path: str, **query: Any) -> Call:

@@ -19,7 +19,7 @@ from tui.app import ConsoleApp
 from tui.profile import Profile
 
 HERE = Path(__file__).parent
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 
 
 class ConsoleSite(ServiceSite):
@@ -41,7 +41,8 @@ class ConsoleSite(ServiceSite):
         gpus = [{"id": f"GPU-{name}-{i}", "name": model, "memory_mib": size} for i, size in enumerate(sizes)]
         self.tell(name, gpus=gpus, host=host)
         with (self.output / f"{name}.log").open("a") as log:
-            command = [sys.executable, str(HERE / "console_daemon.py"), str(identity), f"{self.output}/{name}.told.json"]
+            told = f"{self.output}/{name}.told.json"
+            command = [sys.executable, str(HERE / "console_daemon.py"), str(identity), told]
             self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, text=True, env=ENVIRONMENT)
 
     def token(self, scope: str, hours: float = 0.0) -> str:
@@ -58,10 +59,24 @@ class ConsoleSite(ServiceSite):
         return Profile(self.site.config.api_url, str(path), str(self.folder / "ca.pem"))
 
     def lease(self, api: httpx.Client, client: str, **what: Any) -> dict[str, Any]:
-        answer = api.post("/v1/leases", json={"client": client, **what}, params={"wait_s": 30 if "wait" not in what else 0})
+        answer = api.post("/v1/leases", json={"client": client, **what}, params={"wait_s": 30})
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.json()
         return made
+
+    def add_vcenter(self, simulation: Any) -> str:
+        """Make a simulated vCenter known to the site; its id."""
+        wanted = {
+            "name": "lab",
+            "address": f"{simulation.host}:{simulation.port}",
+            "username": simulation.user,
+            "password": simulation.password,
+            "fingerprint": simulation.thumbprint,
+        }
+        with self.api as api:
+            answer = api.post("/v1/vcenters", json=wanted)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
 
     def await_servers(self, count: int) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -93,7 +108,7 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str = 
     """Let the console work until something is so."""
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"it did not come to pass: {what}\n{screen_text(pilot.app)}"
+        assert time.monotonic() < deadline, f"it did not come to pass: {what}\n{screen_text(pilot.app)}\n"
         await pilot.pause(0.02)
         await asyncio.sleep(0.02)
 
@@ -108,3 +123,10 @@ def shows(app: ConsoleApp, *texts: str) -> bool:
     """Whether all of these stand on the screen."""
     screen = screen_text(app)
     return all(text in screen for text in texts)
+
+
+async def opened(pilot: Pilot[Any]) -> None:
+    """Wait until the console is connected and its first tab is read."""
+    app = pilot.app
+    assert isinstance(app, ConsoleApp)
+    await until(pilot, lambda: app.connected and app.current_pane and app.current_pane.loads, "opened")

@@ -50,7 +50,7 @@ class ServerDialog(Dialog[None]):
             yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.query_one(DataTable).add_columns("GPU", "Memory", "Use", "Slice of", "Program", "State", "Lease")
+        self.query_one(DataTable).add_columns("GPU", "Memory", "Use", "Slice of", "Program", "State", "Lease, note")
         self.set_interval(5.0, self.action_read)
         self.action_read()
 
@@ -94,7 +94,7 @@ class ServerDialog(Dialog[None]):
             if first and gpu["id"] == self.gpu:
                 row = len(self.at)
             notes = gpu["state_reason"] or ", ".join(f"{each['check']} {each['value']}" for each in gpu["bad"])
-            table.add_row(name, memory, use, Text(notes, style="dim"), "", gpu["state"], "")
+            table.add_row(name, memory, use, "", "", gpu["state"], Text(notes, style="dim"))
             self.at.append((gpu, None))
             for held in gpu["slices"]:
                 colour = holder_colour(held["client"], self.console.theme)
