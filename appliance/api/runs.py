@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,14 +14,16 @@ from sqlalchemy.orm import Session
 from appliance.api.paging import Cursor, IfMatch, Limit, Page, audit, check_match, fetch, one_page
 from appliance.api.paging import tag as tag_of
 from appliance.api.problems import ProblemError, answers
-from appliance.api.schemas import HostKeyConfirmed, HostKeyShown, RunShown, RunWanted, StepShown
+from appliance.api.schemas import HostKeyConfirmed, HostKeyShown, RunShown, RunWanted, SshKeyShown, StepShown
 from appliance.api.security import Admin, Operator, Reader
 from appliance.api.servers import Words, printable_or_422
 from appliance.ids import new_id
 from appliance.runs import record
 from appliance.runs.carrying import dry_run
-from appliance.runs.kinds import KINDS, Kind, new_run
+from appliance.runs.guest import ensure_key
+from appliance.runs.kinds import FINAL, KINDS, Kind, new_run
 from appliance.runs.parameters import Parameters
+from appliance.runs.step import RunError
 from appliance.state.database import reading, writing
 from appliance.state.models import HostKey, Run, RunState, RunStep, StepState, VCenter, now
 
@@ -70,7 +73,10 @@ def start_run(request: Request, response: Response, caller: Operator, wanted: Ru
     actor, trace = f"{caller.name} ({caller.token})", request.state.trace
     with reading(engine) as session:
         parameters = _known_vcenter(session, parameters)
-    new = new_run(kind, parameters, ground)
+    try:
+        new = new_run(kind, parameters, ground)
+    except RunError as wrong:
+        raise ProblemError(422, f"{wrong.what}: {wrong.remedy}") from None
     if wanted.dry_run:
         run = Run(
             **{name: getattr(new, name) for name in ("kind", "subject", "vcenter", "key", "sealed")},
@@ -160,7 +166,13 @@ def retry_run(request: Request, response: Response, caller: Operator, id: str) -
 @router.post("/runs/{id}/roll-back", responses=answers(404, 409))
 def roll_back_run(request: Request, response: Response, caller: Operator, id: str) -> RunShown:
     """Take back what it did, from the last step to the first."""
-    return _ask(request, response, caller, id, "rolled back", record.ask_roll_back)
+    return _ask(request, response, caller, id, "rolled back", partial(record.ask_roll_back, final=FINAL))
+
+
+@router.get("/ssh-key", responses=answers(), tags=["host-keys"])
+def get_ssh_key(request: Request, caller: Reader) -> SshKeyShown:
+    """The public half of the key with which the appliance logs in: for `authorized_keys` of its machines."""
+    return SshKeyShown(public_key=ensure_key(request.app.state.runs.ground))
 
 
 @router.get("/host-keys", responses=answers(), tags=["host-keys"])
@@ -186,7 +198,7 @@ def list_host_keys(
 def confirm_host_key(
     request: Request, response: Response, caller: Operator, id: str, given: HostKeyConfirmed
 ) -> HostKeyShown:
-    """Trust a machine's key: the fingerprint is the one you have compared."""
+    """Trust a machine's key: the fingerprint is the one you have compared. Runs that failed for want of it go on."""
     with writing(request.app.state.engine) as session:
         row = fetch(session, HostKey, id, "host key")
         if given.fingerprint.strip() != row.fingerprint:
@@ -194,9 +206,14 @@ def confirm_host_key(
         if row.confirmed_at is None:
             row.confirmed_at, row.confirmed_by = now(), caller.name
         audit(session, request, caller, f"host key of {row.target} confirmed", id)
+        for run in session.scalars(select(Run).where(Run.state == RunState.FAILED)):
+            if run.facts.get("failure", {}).get("waits_for") == id:
+                record.ask_retry(session, run)
         session.flush()
         tag_of(response, row)
-        return HostKeyShown.model_validate(row)
+        answer = HostKeyShown.model_validate(row)
+    request.app.state.runs.wake()
+    return answer
 
 
 @router.delete("/host-keys/{id}", status_code=204, responses=answers(404, 412, 428), tags=["host-keys"])

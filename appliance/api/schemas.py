@@ -428,6 +428,10 @@ class HostKeyShown(Shown):
     revision: int
 
 
+class SshKeyShown(BaseModel):
+    public_key: str
+
+
 class HostKeyConfirmed(Wanted):
     """`fingerprint`: SHA256:... as the machine itself shows it."""
 
@@ -513,3 +517,14 @@ class TagShown(BaseModel):
     tag: str
     present: bool
     changed: bool
+
+
+class AcceptanceShown(Shown):
+    """`result`: for each GPU what was allocated, copied, computed and measured, and its ECC errors before and after."""
+
+    id: str
+    server_id: str
+    run_id: str
+    at: datetime
+    passed: bool
+    result: dict[str, Any]

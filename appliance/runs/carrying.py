@@ -179,7 +179,8 @@ class Carrier:
         what, remedy = explained(error)
         log.warning("step-failed", run=record.run, step=ordinal, error=what, exc_info=not hasattr(error, "remedy"))
         record.change_step(ordinal, state=StepState.FAILED, line=what, over=True, event=f"failed: {what}")
-        record.keep({"failure": {"step": ordinal, "what": what, "remedy": remedy}})
+        waits_for = getattr(error, "waits_for", "")
+        record.keep({"failure": {"step": ordinal, "what": what, "remedy": remedy, "waits_for": waits_for}})
         return Outcome.FAILED
 
     def finish(self, record: Record, outcome: str, back: bool) -> str:

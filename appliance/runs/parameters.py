@@ -69,6 +69,8 @@ class ProvisionServer(Parameters):
     """`softgpu`: the daemon serves GPUs in software, for trying gpuferry out."""
     environment: Variables = {}
     """Variables of the daemon's service."""
+    python_path: Annotated[list[Text], Field(max_length=20)] = []
+    """Folders of the server in which Python finds what the bundle does not bring along (CuPy)."""
     accept: bool = True
     """False: into the pool without an acceptance test."""
 

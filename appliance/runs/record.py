@@ -6,7 +6,7 @@ process has taken the run up after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -192,10 +192,13 @@ def ask_retry(session: Session, run: Run) -> None:
     tell(session, run, "queued", f"{run.kind} of {run.subject}, again")
 
 
-def ask_roll_back(session: Session, run: Run) -> None:
-    """Take back what it did, from the last step to the first."""
+def ask_roll_back(session: Session, run: Run, final: Collection[str] = ()) -> None:
+    """Take back what it did, from the last step to the first; not when it did one of the `final` steps."""
     if run.state not in (RunState.FAILED, RunState.CANCELLED, RunState.SUCCEEDED):
         raise NotNowError(f"{run.id} is {run.state}; a failed, cancelled or succeeded run can be rolled back")
+    done = [step.title for step in steps_of(session, run.id) if step.acted and step.name in final]
+    if done:
+        raise NotNowError(f"{run.id} did what cannot be taken back ({', '.join(done)}): retry it, or start the way on")
     run.state, run.error, run.remedy, run.ended_at = RunState.ROLLING_BACK, "", "", None
     run.attempt += 1
     tell(session, run, "rolling-back", f"{run.kind} of {run.subject}")

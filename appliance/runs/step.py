@@ -16,6 +16,8 @@ class RunError(Exception):
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(what)
         self.what = what
+        self.waits_for = ""
+        """The host key that has to be confirmed first."""
         self.remedy = remedy or "Mend the cause and retry the run: what is done already is not done again."
 
 
@@ -46,6 +48,8 @@ class Step:
     name = ""
     title = ""
     check = False
+    final = False
+    """What it does cannot be taken back: a run in which it acted is not rolled back."""
 
     def __init__(self, targets: tuple[str, ...] = ()) -> None:
         self.targets = targets
