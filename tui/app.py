@@ -32,13 +32,14 @@ from tui.panes.health import HealthPane
 from tui.panes.leases import LeasesPane
 from tui.panes.pool import PoolPane
 from tui.panes.runs import RunsPane
+from tui.panes.settings import SettingsPane
 from tui.panes.vcenter import VcenterPane
 from tui.profile import Profile, ProfileError, remember
 from tui.themes import NIGHT, NO_COLOUR, THEMES
 
 SMALLEST = (80, 24)
 RETRY_S = (1.0, 2.0, 4.0, 8.0)
-PANES: tuple[type[Pane], ...] = (PoolPane, VcenterPane, RunsPane, LeasesPane, HealthPane, EventsPane)
+PANES: tuple[type[Pane], ...] = (PoolPane, VcenterPane, RunsPane, LeasesPane, HealthPane, EventsPane, SettingsPane)
 
 
 class ConsoleApp(App[int]):

@@ -293,6 +293,11 @@ class Listing(Vertical):
             found += f", {len(self.marked)} marked"
         rows.border_subtitle = found if count else f"{self.empty}{f' with “{self.words}”' if self.words else ''}"
 
+    def say_empty(self, text: str) -> None:
+        """Why there is nothing to show."""
+        self.empty = text
+        self._title()
+
     # Keys
 
     def action_filter(self) -> None:

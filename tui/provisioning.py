@@ -65,7 +65,7 @@ def passthrough(place: Place) -> Form | str:
         return [{"kind": "passthrough", "parameters": parameters | ({} if every else {"gpus": values["gpus"]})}]
 
     intro = (
-        "Maintenance mode and a reboot only where the host asks for them; VMs are moved or shut down by vCenter's rules. "
+        "Maintenance mode and a reboot only where the host asks for them; VMs move or stop by vCenter's rules. "
         "Nothing is done that is true already."
     )
     return RunForm(f"Passthrough on {host['name']}", intro, fields, "Start the run", make)

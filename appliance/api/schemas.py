@@ -343,6 +343,18 @@ class InstanceShown(Shown):
     seen_at: datetime
 
 
+class CertificateShown(BaseModel):
+    """`role`: authority (clients trust it) or rest-api. `fingerprint`: SHA-256."""
+
+    role: str
+    subject: str
+    names: list[str]
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+    days_left: int
+
+
 class ApplianceShown(BaseModel):
     """`trouble`: why nothing can be decided now; empty when all is well."""
 

@@ -34,6 +34,7 @@ from appliance.api.problems import ProblemError, answers
 from appliance.api.schemas import (
     ApplianceShown,
     AuditShown,
+    CertificateShown,
     EventShown,
     Health,
     HealthAsked,
@@ -44,6 +45,7 @@ from appliance.api.security import Admin, Operator, Reader, identify
 from appliance.api.servers import Words, printable_or_422
 from appliance.backup import write_support_bundle
 from appliance.books import note_changes
+from appliance.certificates import described
 from appliance.settings import SEALED, SECRETS, Settings, read_settings
 from appliance.state.database import reading, writing
 from appliance.state.models import Audit, Event, Gpu, Instance, Lease, LeaseState, Reading, Server, Setting
@@ -291,6 +293,13 @@ def get_appliance(request: Request, caller: Reader) -> ApplianceShown:
             leases=count(session, select(func.count(Lease.id)).where(Lease.state != LeaseState.ENDED)),
             waiting=count(session, select(func.count(Lease.id)).where(Lease.state == LeaseState.QUEUED)),
         )
+
+
+@router.get("/certificates", responses=answers(), tags=["appliance"])
+def list_certificates(request: Request, caller: Reader) -> list[CertificateShown]:
+    """The site's authority and the certificate of this API; none where TLS is off."""
+    site = request.app.state.site
+    return [CertificateShown.model_validate(each) for each in described(site.folder)] if site.config.tls else []
 
 
 open_router = APIRouter(tags=["appliance"])

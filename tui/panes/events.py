@@ -87,8 +87,7 @@ class EventsPane(Pane):
     async def load(self) -> None:
         listing = self.listing
         if listing.id == "audit" and self.console.scope != "admin":
-            listing.empty = f"the audit log needs a token of scope admin; yours has {self.console.scope}"
-            listing._title()
+            listing.say_empty(f"the audit log needs a token of scope admin; yours has {self.console.scope}")
             return
         await listing.refill()
 

@@ -16,6 +16,7 @@ from tui import show
 from tui.appliance import Event
 from tui.calls import Call, Document, at, get
 from tui.dialogs.drain import DrainDialog
+from tui.dialogs.facts import FactsDialog
 from tui.dialogs.server import ServerDialog
 from tui.listing import Column, Listing
 from tui.pane import Pane
@@ -157,6 +158,13 @@ class PoolPane(Pane):
     def _open(self, message: PoolMap.Opened) -> None:
         message.stop()
         self.console.push_screen(ServerDialog(message.server, message.gpu))
+
+    @on(Listing.Opened)
+    def _open_request(self, message: Listing.Opened) -> None:
+        message.stop()
+        if message.document is not None:
+            call = Call("GET", at("leases", message.document["id"]))
+            self.console.push_screen(FactsDialog("Waiting request", message.document, call))
 
     @on(Listing.Wanted)
     def _look_again(self, message: Listing.Wanted) -> None:
