@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from textual.screen import ModalScreen
 
 from tui.calls import Call, Document, at, change, remove
@@ -33,10 +35,7 @@ QUOTAS = (
 
 def with_defaults(fields: tuple[Field, ...], document: Document) -> tuple[Field, ...]:
     """The fields filled with what a document has now."""
-    return tuple(
-        Field(**{**{name: getattr(each, name) for name in each.__dataclass_fields__}, "default": document[each.name]})
-        for each in fields
-    )
+    return tuple(replace(each, default=document[each.name]) for each in fields)
 
 
 def edit(room: str, document: Document, about: Document) -> Form | None:
@@ -77,8 +76,15 @@ def edit_setting(document: Document, about: Document) -> Form:
         )
     elif about.get("type") in ("number", "integer"):
         kind = "number" if about["type"] == "integer" else "real"
-        bounds = {"least": about.get("minimum"), "most": about.get("maximum")}
-        field = Field(name, "Value", kind, document["value"], hint=f"default: {document['default']}", **bounds)
+        field = Field(
+            name,
+            "Value",
+            kind,
+            document["value"],
+            least=about.get("minimum"),
+            most=about.get("maximum"),
+            hint=f"default: {document['default']}",
+        )
     elif isinstance(document["value"], bool):
         field = Field(name, "Value", "switch", document["value"])
     else:

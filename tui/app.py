@@ -90,7 +90,8 @@ class ConsoleApp(App[int]):
         with TabbedContent(id="tabs"):
             for number, pane in enumerate(PANES, 1):
                 with TabPane(f"{number} {pane.TITLE}", id=f"tab-{number - 1}"):
-                    yield pane()
+                    if number == 1:
+                        yield pane()  # the others are made when they are first looked at
         yield Footer(show_command_palette=True)
 
     def on_mount(self) -> None:
@@ -132,6 +133,11 @@ class ConsoleApp(App[int]):
     @property
     def may_write(self) -> bool:
         return self.scope in ("operator", "admin")
+
+    @property
+    def tabs(self) -> tuple[type[Pane], ...]:
+        """What each tab shows."""
+        return PANES
 
     @property
     def panes(self) -> list[Pane]:
@@ -298,17 +304,18 @@ class ConsoleApp(App[int]):
             ids = [str(each.id) for each in inner.query(TabPane)]
             inner.active = ids[(ids.index(inner.active) + 1) % len(ids)]
 
-    def go_to(self, pane: type[Pane]) -> Pane:
+    def go_to(self, pane: type[Pane]) -> None:
         """Show a tab."""
         self.action_tab(PANES.index(pane))
-        return self.query_one(pane)
 
     def go_to_runs(self) -> None:
         """Show the runs, where what was started goes on."""
         self.go_to(RunsPane)
 
     @on(TabbedContent.TabActivated, "#tabs")
-    def _chosen(self) -> None:
+    async def _chosen(self, message: TabbedContent.TabActivated) -> None:
+        if not message.pane.query(Pane):
+            await message.pane.mount(PANES[int(str(message.pane.id).removeprefix("tab-"))]())
         pane = self.current_pane
         if pane is not None:
             pane.shown()

@@ -57,7 +57,8 @@ class Appliance:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         headers = {"Authorization": f"Bearer {profile.token()}", "User-Agent": "gpuferry-console"}
-        limits = httpx.Limits(max_connections=8, max_keepalive_connections=4)
+        # The appliance closes connections that were idle for 5 s: none is kept so long here.
+        limits = httpx.Limits(max_connections=8, max_keepalive_connections=4, keepalive_expiry=3.0)
         self.http = httpx.AsyncClient(
             base_url=profile.url,
             headers=headers,
@@ -73,10 +74,17 @@ class Appliance:
     async def send(self, call: Call) -> Any:
         """The answer's document; bytes where it is none, None where it is empty. Raises ApplianceError."""
         headers = {"If-Match": call.match} if call.match else {}
+        request = self.http.build_request(
+            call.method, call.path, params=list(call.query), json=call.body, headers=headers
+        )
         try:
-            answer = await self.http.request(
-                call.method, call.path, params=list(call.query), json=call.body, headers=headers
-            )
+            try:
+                answer = await self.http.send(request)
+            except httpx.RemoteProtocolError:
+                # It closed an idle connection in the very moment of its use. Only POST may not be sent twice.
+                if call.method == "POST":
+                    raise
+                answer = await self.http.send(request)
         except httpx.TransportError as failure:
             raise UnreachableError(f"{self.profile.url} does not answer: {reason(failure)}") from None
         except (httpx.HTTPError, httpx.InvalidURL) as failure:

@@ -25,7 +25,7 @@ class ConsoleCommands(Provider):
         return cast("ConsoleApp", self.app)
 
     def _commands(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
-        for number, pane in enumerate(self.console.panes):
+        for number, pane in enumerate(self.console.tabs):
             yield f"Go to {pane.TITLE}", "A tab", partial(self.console.action_tab, number)
         for node, binding, enabled, _ in self.screen.active_bindings.values():
             if isinstance(binding, Binding) and enabled and binding.show and binding.description:

@@ -16,6 +16,7 @@ from service_site import ENVIRONMENT, ServiceSite
 from textual.pilot import Pilot
 
 from tui.app import ConsoleApp
+from tui.pane import Pane
 from tui.profile import Profile
 
 HERE = Path(__file__).parent
@@ -130,3 +131,10 @@ async def opened(pilot: Pilot[Any]) -> None:
     app = pilot.app
     assert isinstance(app, ConsoleApp)
     await until(pilot, lambda: app.connected and app.current_pane and app.current_pane.loads, "opened")
+
+
+async def showing(pilot: Pilot[Any], pane: type[Pane]) -> None:
+    """Wait until a tab is looked at and read."""
+    app = pilot.app
+    assert isinstance(app, ConsoleApp)
+    await until(pilot, lambda: isinstance(app.current_pane, pane) and app.current_pane.loads, pane.TITLE)

@@ -6,7 +6,7 @@ import asyncio
 import shlex
 import subprocess
 
-from console_site import ConsoleSite, opened, readings_of, screen_text, shows, until
+from console_site import ConsoleSite, opened, readings_of, screen_text, showing, shows, until
 from textual.widgets import Button, Input
 
 from tui.app import ConsoleApp
@@ -16,6 +16,7 @@ from tui.dialogs.drain import DrainDialog
 from tui.dialogs.help import HelpDialog
 from tui.dialogs.server import ServerDialog
 from tui.listing import Listing
+from tui.panes.health import HealthPane
 from tui.panes.leases import LeasesPane
 from tui.panes.pool import PoolPane
 from tui.pool_map import PoolMap, shares
@@ -79,8 +80,7 @@ def test_a_lease_granted_elsewhere_appears_by_itself_and_is_released_by_key(cons
         async with app.run_test(size=(120, 40)) as pilot:
             await opened(pilot)
             await pilot.press("4")
-            pane = app.query_one(LeasesPane)
-            await until(pilot, lambda: pane.loads and app.connected)
+            await showing(pilot, LeasesPane)
             before = set(app.query_one("#leases", Listing).documents)
             with site.api as api:
                 ada = api.get("/v1/clients", params={"name": "ada"}).json()["items"][0]["id"]
@@ -94,7 +94,7 @@ def test_a_lease_granted_elsewhere_appears_by_itself_and_is_released_by_key(cons
             await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             assert isinstance(app.screen, ConfirmDialog)
             assert made["id"] in app.screen.text
-            assert shows(app, "-X DELETE")
+            assert [call.method for call in app.screen.calls] == ["DELETE"]
             await pilot.click("#yes")
             await until(pilot, lambda: not isinstance(app.screen, ConfirmDialog))
             await until(pilot, lambda: not listing.documents, "released")
@@ -164,7 +164,7 @@ def test_server_dialog_shows_slices_and_health_says_what_to_do(console_site: Con
             await until(pilot, lambda: app.query_one(PoolMap).details)
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, ServerDialog) and shows(app, "torchrun finetune.py"))
-            assert shows(app, "gpu.temperature 93", "on host esx-a01", "katherine")
+            await until(pilot, lambda: shows(app, "gpu.temperature 93", "on host esx-a01", "katherine"))
             await pilot.press("escape", "5")
             await until(pilot, lambda: shows(app, "What it means"))
             readings = app.query_one("#readings", Listing)
@@ -186,6 +186,7 @@ def test_measuring_again_brings_new_readings(console_site: ConsoleSite) -> None:
         async with app.run_test(size=(120, 40)) as pilot:
             await opened(pilot)
             await pilot.press("5")
+            await showing(pilot, HealthPane)
             readings = app.query_one("#readings", Listing)
             key = "files.limit"
 
@@ -216,7 +217,7 @@ def test_help_explains_the_words_and_the_palette_finds_everything(console_site: 
             await until(pilot, lambda: isinstance(app.screen, HelpDialog) and shows(app, "A share of one GPU"))
             await pilot.press("escape", "ctrl+p")
             await until(pilot, lambda: shows(app, "Go to Health", "Drain", "Copy as command"))
-            await pilot.press(*"gpu-b01")
+            await pilot.press(*"b01")
             await until(pilot, lambda: shows(app, "GPU server gpu-b01"))
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, ServerDialog) and shows(app, "gpu-b01", "grace"))
@@ -232,6 +233,7 @@ def test_a_read_token_sees_everything_and_changes_nothing(console_site: ConsoleS
         async with app.run_test(size=(120, 40)) as pilot:
             await until(pilot, lambda: shows(app, "read-only", "gpu-a01"))
             await pilot.press("4")
+            await showing(pilot, LeasesPane)
             await until(pilot, lambda: app.query_one("#leases", Listing).documents)
             await pilot.press("x")
             await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))

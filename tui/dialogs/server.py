@@ -50,7 +50,7 @@ class ServerDialog(Dialog[None]):
             yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.query_one(DataTable).add_columns("GPU", "Memory", "Use", "Slice of", "Program", "State", "Lease, note")
+        self.query_one(DataTable).add_columns("GPU", "Memory", "Use", "Slice of", "Program", "State", "Lease")
         self.set_interval(5.0, self.action_read)
         self.action_read()
 
@@ -84,7 +84,8 @@ class ServerDialog(Dialog[None]):
         self.at = []
         for gpu in document["gpus"]:
             mark, colour = sign(gpu["state"])
-            name = Text(f"{mark} {gpu['ordinal']} {gpu['name']}", style=self.console.colour(colour))
+            model = gpu["name"].removeprefix("NVIDIA ")
+            name = Text(f"{mark} {gpu['ordinal']} {model}", style=self.console.colour(colour))
             memory = f"{show.mib(gpu['reserved_mib'])} of {show.mib(gpu['memory_mib'])}"
             use = "–" if gpu["utilisation"] is None else f"{gpu['utilisation']:.0f}%"
             if gpu["temperature_c"] is not None:
@@ -94,7 +95,7 @@ class ServerDialog(Dialog[None]):
             if first and gpu["id"] == self.gpu:
                 row = len(self.at)
             notes = gpu["state_reason"] or ", ".join(f"{each['check']} {each['value']}" for each in gpu["bad"])
-            table.add_row(name, memory, use, "", "", gpu["state"], Text(notes, style="dim"))
+            table.add_row(name, memory, use, Text(notes[:34], style="dim"), "", gpu["state"], "")
             self.at.append((gpu, None))
             for held in gpu["slices"]:
                 colour = holder_colour(held["client"], self.console.theme)
@@ -104,7 +105,7 @@ class ServerDialog(Dialog[None]):
                     f"  {show.mib(held['memory_mib'])}{share}",
                     "",
                     Text.assemble(("▊ ", colour), held["client"]),
-                    held["program"][:40],
+                    held["program"][:26],
                     held["state"],
                     held["lease_id"],
                 )
