@@ -134,6 +134,7 @@ class ControlLoop:
         try:
             while not self._stopping.is_set():
                 self._turn()
+            self._guarded(self.office.close)
             if self.leading:
                 self._guarded(self.office.resign)
         except Exception:
@@ -358,11 +359,13 @@ class ControlLoop:
     def _decide(self, decisions: list[Decision], ticking: bool, started: float) -> None:
         after: list[tuple[bytes, Any]] = []
         try:
-            with self.ledger.batch() as batch:
+            requests = [each for each in decisions if isinstance(each.content, messages.RequestLease)]
+            asked = [(each.source.peer.id, each.content.request) for each in requests]
+            with self.ledger.batch(asked) as batch:
                 if started >= self._changes_at or ticking:
                     apply_changes(self.ledger)
                     self._changes_at = started + LOOK_FOR_CHANGES_S
-                self._settle(decisions, after)
+                self._settle(decisions, batch.over, after)
                 if ticking:
                     self._time_passes()
                 self.ledger.serve_queue()
@@ -398,9 +401,12 @@ class ControlLoop:
         for each in decisions:
             self._decline(each)
 
-    def _settle(self, decisions: list[Decision], after: list[tuple[bytes, Any]]) -> None:
-        asked = [each for each in decisions if isinstance(each.content, messages.RequestLease)]
-        over = self.ledger.ended_requests((each.source.peer.id, each.content.request) for each in asked)
+    def _settle(
+        self,
+        decisions: list[Decision],
+        over: dict[tuple[str, str], tuple[str, str]],
+        after: list[tuple[bytes, Any]],
+    ) -> None:
         for each in decisions:
             handler = HANDLERS.get(type(each.content))
             if handler is None:

@@ -103,6 +103,8 @@ def request(arguments: List[str]) -> int:
     finally:
         control.link.stop()
     write_private(lease_file(), encode(granted))
+    if "GPUFERRY_STATE" in os.environ:
+        lease_file().chmod(0o640)  # the folder's group: the agent, and whoever may use this VM's leases
     for grant in granted.grants:
         for each in grant.slices:
             sys.stdout.write(f"GPU {each.ordinal}: {each.memory_mib} MiB of {each.gpu} on {grant.name}\n")
@@ -281,10 +283,18 @@ def agent(arguments: List[str]) -> int:
                 say(f"{event.lease}: {event.text}")
             else:
                 say(f"{event.lease} ended: {event.reason}")
-                if lease_file().exists() and json.loads(lease_file().read_text())["lease"] == event.lease:
-                    lease_file().unlink()
+                _forget(event.lease)
     control.link.stop("the agent stops")
     return 0
+
+
+def _forget(lease: str) -> None:
+    """The note of a lease that is over goes, where this process may take it away."""
+    try:
+        if json.loads(lease_file().read_text())["lease"] == lease:
+            lease_file().unlink()
+    except (OSError, ValueError, KeyError):
+        pass  # there is none, or it is another user's own
 
 
 def _report_health(control: ClientControl, stop: threading.Event) -> None:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from demo import forwarding, software_gpu, vcenter_pool
+from demo import pool, software_gpu, vcenter_pool
 from demo.steps import Demo, StepFailedError
 
 
@@ -24,9 +24,12 @@ def main() -> int:
         demo.step("Find the GPUs", vcenter_pool.discover)
         demo.step("Pass them through; one host needs a reboot", vcenter_pool.enable_passthrough)
         demo.step("Create a GPU server VM with 2 GPUs and PVRDMA", vcenter_pool.create_server)
-        demo.step("Start a GPU server daemon", forwarding.start_server)
-        demo.step("Run the same program through forwarding, on 2 slices", forwarding.run_program)
-        demo.step("Run CuPy through forwarding and compare with NumPy", forwarding.run_cupy)
+        demo.step("Start the appliance", pool.start_appliance)
+        demo.step("Enrol and start two GPU servers with 4 software GPUs each", pool.start_servers)
+        demo.step("Enrol four clients", pool.enrol_clients)
+        demo.step("Run the same program on 2 slices of the pool", pool.run_program)
+        demo.step("Run CuPy on the pool and compare with NumPy", pool.run_cupy)
+        demo.step("Four clients share the 8 GPUs at once, with CuPy", pool.share)
     except StepFailedError as failure:
         demo.summary()
         demo.console.print(f"gpuferry demo: a step failed: {failure}", style="bold red", markup=False)

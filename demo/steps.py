@@ -36,7 +36,8 @@ class Demo:
     console: Console = field(default_factory=Console)
     outcomes: list[Outcome] = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
-    server: tuple[str, ...] = ()  # the options that name the GPU server
+    api: str = ""  # the appliance's REST API, and the token of its administrator
+    token: str = ""
 
     def step(self, name: str, action: Callable[[Demo], str]) -> None:
         """Run one step; `action` returns a line on what it found. Raises StepFailedError."""

@@ -190,7 +190,7 @@ def test_request_client_release(site: PoolSite, ada: ClientMachine) -> None:
             assert done.stdout.startswith("0 128 "), done.stderr
         smi = ada.gpuferry("smi")
         assert "Software GPU" in smi.stdout, smi.stderr
-        assert "128MiB" in smi.stdout
+        assert "GPU 0: 128 MiB of" in smi.stdout
         assert ada.gpuferry("release").returncode == 0
         site.await_free()
         over = ada.gpuferry("client", "--", "true")
