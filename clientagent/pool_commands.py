@@ -251,6 +251,7 @@ def agent(arguments: List[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     control = ClientControl(find_identity(), messages.AGENT)
+    control.observe = observe
     control.link.start()
     reporter = threading.Thread(target=_report_health, args=(control, stop), daemon=True)
     reporter.start()

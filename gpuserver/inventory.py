@@ -146,6 +146,12 @@ def _observe_gpu(device: Any, leased_mib: Mapping[str, int]) -> Iterator[Observa
     temperature = _offered(pynvml.nvmlDeviceGetTemperature, device, pynvml.NVML_TEMPERATURE_GPU)
     if temperature is not None:
         yield Observation("gpu.temperature", str(temperature), id_)
+    rates = _offered(pynvml.nvmlDeviceGetUtilizationRates, device)
+    if rates is not None:
+        yield Observation("gpu.utilisation", str(rates.gpu), id_)
+    milliwatts = _offered(pynvml.nvmlDeviceGetPowerUsage, device)
+    if milliwatts is not None:
+        yield Observation("gpu.power", f"{milliwatts / 1000:.1f}", id_)
     kind = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED
     errors = _offered(pynvml.nvmlDeviceGetTotalEccErrors, device, kind, pynvml.NVML_VOLATILE_ECC)
     if errors is not None:
@@ -160,6 +166,8 @@ def _observe_gpu(device: Any, leased_mib: Mapping[str, int]) -> Iterator[Observa
         yield Observation("gpu.pcie", f"{width}/{widest}", id_)
     memory = _offered(pynvml.nvmlDeviceGetMemoryInfo, device)
     processes = _offered(pynvml.nvmlDeviceGetComputeRunningProcesses, device)
+    if memory is not None:
+        yield Observation("gpu.memory-used", str(memory.used // MIB), id_)
     if memory is not None and processes is not None:
         known = sum((each.usedGpuMemory or 0) for each in processes) // MIB
         leaked = memory.used // MIB - max(known, leased_mib.get(id_, 0))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import structlog
 
-from gpuserver.control import Inventory, UpgradeRefusedError
+from gpuserver.control import Inventory
 from gpuserver.inventory import InventoryError, observe_server, read_inventory
 from gpuserver.pool_leases import OfferedGpu, PoolLeases
 from gpuserver.protocol.control.codec import printable
 from gpuserver.protocol.control.messages import GpuRecord, HeldLease, LeaseUse, Observation, Prepare
+from gpuserver.protocol.control.upgrading import UpgradeRefusedError
 from gpuserver.xid import KERNEL_LOG, XidReader
 
 log = structlog.get_logger()
