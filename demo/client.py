@@ -13,7 +13,6 @@ from demo.pool import PATIENCE_S, answer, wait_for
 from demo.steps import Demo, expect
 
 AT_ONCE = 4
-READY = "ready with 2 GPUs\n"
 COUNTS = re.compile(r"round_trips (\d+) posts (\d+)")
 
 
@@ -60,15 +59,10 @@ def run_cupy(demo: Demo) -> str:
     return f"{counted(demo, output, 'CuPy')}: {first}"
 
 
-def unused(demo: Demo) -> bool:
-    return not any(gpu["reserved_mib"] for gpu in answer(demo.api.get("/v1/gpus"))["items"])
-
-
 def share(demo: Demo) -> str:
     """Programs enough to fill every GPU to its last MiB, all at once: each waits until all have their slices."""
     shutil.copy(PROGRAMS / "share_gpus.py", demo.work / "programs")
     script = demo.work / "programs" / "share_gpus.py"
-    wait_for(lambda: unused(demo), "the GPUs are free")
     started = []
     for number in range(AT_ONCE):
         command = f"PYTHONPATH={PACKAGES} gpuferry run -n 2 -m 1024 -- {sys.executable} {script} {number}"
@@ -76,7 +70,10 @@ def share(demo: Demo) -> str:
         started.append(subprocess.Popen(login(demo, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     demo.undo.extend(process.kill for process in started)
     for process in started:
-        expect(process.stdout is not None and READY in process.stdout, "a program did not begin")
+        lines = [""]
+        while not lines[-1].startswith("ready") and process.stdout and (line := process.stdout.readline()):
+            lines.append(line)  # before it: that it waited until the last program's slices were free again
+        expect(lines[-1] == "ready with 2 GPUs\n", f"a program did not begin: {''.join(lines)}")
     gpus = answer(demo.api.get("/v1/gpus"))["items"]
     reserved = [(gpu["reserved_mib"], gpu["memory_mib"]) for gpu in gpus]
     expect(all(one == whole for one, whole in reserved), f"every GPU should be shared to its last MiB: {reserved}")
@@ -85,7 +82,8 @@ def share(demo: Demo) -> str:
         out, _ = process.communicate("\n", timeout=PATIENCE_S)
         expect(process.returncode == 0 and out.count("of 1024 MiB:") == 2, f"a program failed:\n{out}")
         results += sum(map(int, re.findall(r"(\d+) results equal", out)))
-    wait_for(lambda: unused(demo), "the GPUs come free")
+    free = lambda: not any(gpu["reserved_mib"] for gpu in answer(demo.api.get("/v1/gpus"))["items"])  # noqa: E731
+    wait_for(free, "the GPUs come free")
     return (
         f"{AT_ONCE} programs, {2 * AT_ONCE} slices on {len(gpus)} GPUs, {results} results equal NumPy's; all memory "
         "free afterwards"
