@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import shutil
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
+from clientagent.condition import observe, rdma_state
 from clientagent.control import (
     VERSION,
     ApplianceAwayError,
@@ -202,26 +201,6 @@ def health(arguments: List[str]) -> int:
             if row["state"] != "ok":
                 sys.stdout.write(f"\n{row['check']}: {row['meaning']}\n  {row['remedy']}\n")
     return 1 if any(row["state"] in ("warning", "failed") for row in rows) else 0
-
-
-def observe() -> "tuple[messages.Observation, ...]":
-    """What this client VM can say of its own health."""
-    disk = shutil.disk_usage(Path.home())
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        messages.Observation("disk.free", str(disk.free >> 20)),
-        messages.Observation("files.limit", str(files)),
-        messages.Observation("rdma.link", rdma_state()),
-    )
-
-
-def rdma_state(root: Path = Path("/sys/class/infiniband")) -> str:
-    """`active`, `none` without an adapter, or the kernel's word for the state of the first link that is not active."""
-    states = [path.read_text().strip() for path in sorted(root.glob("*/ports/*/state"))]
-    for state in states:
-        if not state.endswith("ACTIVE"):
-            return state.rpartition(" ")[2].lower()
-    return "active" if states else "none"
 
 
 def measure_paths(arguments: List[str]) -> int:

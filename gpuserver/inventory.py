@@ -19,6 +19,7 @@ import pynvml
 from gpuserver.control import Inventory
 from gpuserver.protocol.control.codec import printable
 from gpuserver.protocol.control.messages import GpuRecord, Observation
+from gpuserver.xid import Place
 
 MIB = 1 << 20
 THROTTLE_REASONS = {
@@ -96,8 +97,11 @@ def read_inventory(address: str, version: str, host: str = "") -> Inventory:
         )
 
 
-def observe_server(folder: Path, version: str, leased_mib: Mapping[str, int]) -> tuple[Observation, ...]:
-    """Facts for the health checks. `folder`: where modules and logs are kept; `leased_mib`: GPU → MiB of leases."""
+def observe_server(
+    folder: Path, leased_mib: Mapping[str, int], xids: Mapping[Place, int] | None
+) -> tuple[Observation, ...]:
+    """Facts for the health checks. `folder`: where modules and logs are kept; `leased_mib`: GPU → MiB of leases;
+    `xids`: the last Xid of each GPU that reported one, None when that is not known."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     facts = [
         Observation("disk.free", str(shutil.disk_usage(folder).free // MIB)),
@@ -110,8 +114,14 @@ def observe_server(folder: Path, version: str, leased_mib: Mapping[str, int]) ->
             if driver:
                 facts.append(Observation("driver.version", _text(driver)))
                 facts.append(Observation("driver.match", _kernel_match(_text(driver))))
+            level = _offered(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+            if level:
+                facts.append(Observation("cuda.version", f"{level // 1000}.{level % 1000 // 10}"))
             for ordinal in range(pynvml.nvmlDeviceGetCount()):
-                facts.extend(_observe_gpu(pynvml.nvmlDeviceGetHandleByIndex(ordinal), leased_mib))
+                device = pynvml.nvmlDeviceGetHandleByIndex(ordinal)
+                facts.extend(_observe_gpu(device, leased_mib))
+                if xids is not None:
+                    facts.extend(_observe_xid(device, xids))
     except InventoryError as unusable:
         facts.append(Observation("driver.match", printable(str(unusable))[:200]))
     return tuple(facts)
@@ -122,6 +132,13 @@ def _kernel_match(library: str) -> str:
     path = Path("/sys/module/nvidia/version")
     loaded = path.read_text().strip() if path.exists() else library
     return "same" if loaded == library else f"{loaded} loaded, {library} installed"
+
+
+def _observe_xid(device: Any, xids: Mapping[Place, int]) -> Iterator[Observation]:
+    pci = _offered(pynvml.nvmlDeviceGetPciInfo, device)
+    if pci:
+        last = xids.get((pci.domain, pci.bus, pci.device), 0)
+        yield Observation("gpu.xid", str(last), _text(pynvml.nvmlDeviceGetUUID(device)))
 
 
 def _observe_gpu(device: Any, leased_mib: Mapping[str, int]) -> Iterator[Observation]:
