@@ -280,7 +280,8 @@ def _gpu_reported(ledger: Ledger, server: Server, reported: ReportedGpu, known: 
         ledger.freed = True
         return ""
     if gpu.server is not server:
-        if gpu.server.open or gpu.slices:
+        # A server that has reported and was not lost is there, whether it takes leases or not.
+        if gpu.server.id in ledger.strays or gpu.slices:
             return f"already belongs to {gpu.server.name}, which is connected or still has leases on it"
         connection.execute(update(table).where(table.id == gpu.id).values(server_id=server.id))
         ledger.pool.move_gpu(gpu, server)

@@ -325,6 +325,22 @@ def test_drain_waits_for_leases_and_then_for_its_deadline(desk: Desk) -> None:
     assert stored(desk.engine, waiting).state == "queued"
 
 
+def test_the_gpus_of_a_server_that_is_there_stay_with_it(desk: Desk) -> None:
+    """Also while it takes no leases: two servers with the same UUIDs must not take them from each other."""
+    add_server(desk.engine, "s1")
+    desk.decide(lambda: desk.ledger.set_wanted("server-s0", ServerState.MAINTENANCE, None))
+    wrong = desk.report("server-s1", gpus_of("s0", 2))
+    assert len(wrong) == 2
+    assert all("already belongs to s0" in each for each in wrong)
+    with reading(desk.engine) as session:
+        assert set(session.scalars(select(Gpu.server_id))) == {"server-s0"}
+        said = session.scalars(select(Event.text).where(Event.kind == "gpu.rejected")).all()
+    assert len(said) == 2
+    assert all(each.startswith("s1: already belongs to s0") for each in said)
+    desk.decide(lambda: desk.ledger.server_lost("server-s0", "it was switched off"))
+    assert desk.report("server-s1", gpus_of("s0", 2)) == [], "from a server that is gone they may move"
+
+
 def test_only_the_holder_of_the_office_decides(desk: Desk) -> None:
     rival = Office(desk.engine, "rival", "inproc://rival")
     assert not rival.campaign()
