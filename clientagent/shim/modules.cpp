@@ -66,16 +66,20 @@ CUresult ask_for_function(Image& image, const char* name, Function*& function) {
 }
 
 CUresult load(Kind kind, const void* data, unsigned options, const CUjit_option* names, void** values, Handle& handle) {
-    const std::span<const char> bytes = image_bytes(data);
-    if (bytes.empty()) return CUDA_ERROR_INVALID_IMAGE;
+    const CodeImage code = read_code_image(data);
+    if (code.parts.empty()) return CUDA_ERROR_INVALID_IMAGE;
     auto* image = new Image;
     handle = image->handle = handles_table().create(kind, image);
     Call call(Op::load_image);
     call.value<uint64_t>(handle);
     JitOptions jit;
     jit.put(call, options, names, values);
-    call.value<uint64_t>(bytes.size());
-    call.bytes(bytes);
+    call.value<uint64_t>(code.linked);
+    call.value<uint64_t>(code.parts.size());
+    for (const std::span<const char> part : code.parts) {
+        call.value<uint64_t>(part.size());
+        call.bytes(part);
+    }
     const bool answered = call.ask();
     if (answered) jit.take(call.results());
     if (call.result()) {
