@@ -1,5 +1,7 @@
 // Stream capture. Which streams capture, and what, is the worker's driver's to know: beginning and ending are asked
 // for. A process that has no capture under way answers questions about captures itself: cudart asks before every copy.
+#include "capture.h"
+
 #include <utility>
 
 #include "call.h"
@@ -18,6 +20,15 @@ CUresult check_stream(CUstream stream) {
 }
 
 }  // namespace
+
+CUresult ask_capturing(CUstream stream, bool& capturing) {
+    capturing = false;
+    if (captures_under_way <= 0) return CUDA_SUCCESS;
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    const CUresult failure = shim::forward_cuStreamIsCapturing(stream, &status);
+    capturing = status == CU_STREAM_CAPTURE_STATUS_ACTIVE;
+    return status == CU_STREAM_CAPTURE_STATUS_INVALIDATED ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : failure;
+}
 
 namespace shim {
 
