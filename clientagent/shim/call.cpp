@@ -29,9 +29,9 @@ void Call::put_handle(Kind kind, Handle handle) {
         if (resolved > 2 && !handles_table().living(Kind::stream, resolved)) fail(CUDA_ERROR_INVALID_HANDLE);
         return fields_.put(resolved);
     }
-    if (handle && !handles_table().living(kind, handle)) {
-        fail(error_of_stale(kind));
-    }
+    // Of these, none is as wrong as a stale one.
+    const bool needed = kind == Kind::event;
+    if ((handle || needed) && !handles_table().living(kind, handle)) fail(error_of_stale(kind));
     fields_.put(handle);
 }
 

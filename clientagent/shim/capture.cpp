@@ -3,6 +3,7 @@
 #include "capture.h"
 
 #include <utility>
+#include <vector>
 
 #include "call.h"
 #include "shim_calls.h"
@@ -49,6 +50,26 @@ CUresult cuStreamBeginCapture_v2(CUstream hStream, CUstreamCaptureMode mode) {
     return call.result();
 }
 
+CUresult cuStreamBeginCapture(CUstream hStream) {
+    return shim::cuStreamBeginCapture_v2(hStream, CU_STREAM_CAPTURE_MODE_GLOBAL);
+}
+
+CUresult cuStreamBeginCaptureToGraph(CUstream hStream, CUgraph hGraph, const CUgraphNode* dependencies,
+                                     const CUgraphEdgeData* dependencyData, size_t numDependencies,
+                                     CUstreamCaptureMode mode) {
+    if (mode < CU_STREAM_CAPTURE_MODE_GLOBAL || mode > CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_ERROR_INVALID_VALUE;
+    if (!hGraph || (numDependencies && !dependencies)) return CUDA_ERROR_INVALID_VALUE;
+    Call call(Op::begin_capture_to_graph);
+    call.handle(Kind::stream, hStream);
+    call.handle(Kind::graph, hGraph);
+    call.value<uint64_t>(numDependencies);
+    call.handles(Kind::graph_node, dependencies, numDependencies);
+    call.into(dependencyData, numDependencies);
+    call.ask();
+    if (!call.result()) ++captures_under_way;
+    return call.result();
+}
+
 CUresult cuStreamEndCapture(CUstream hStream, CUgraph* phGraph) {
     if (!phGraph) return CUDA_ERROR_INVALID_VALUE;
     *phGraph = nullptr;
@@ -73,6 +94,76 @@ CUresult cuStreamGetCaptureInfo(CUstream hStream, CUstreamCaptureStatus* capture
     if (captures_under_way > 0) return forward_cuStreamGetCaptureInfo(hStream, captureStatus_out, id_out);
     if (const CUresult failure = check_stream(hStream)) return failure;
     *captureStatus_out = CU_STREAM_CAPTURE_STATUS_NONE;
+    return CUDA_SUCCESS;
+}
+
+}  // namespace shim
+
+namespace {
+
+// What cuStreamGetCaptureInfo tells; its arrays stay with the thread until the next call.
+struct CaptureInfo {
+    CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+    cuuint64_t id = 0;
+    CUgraph graph = nullptr;
+    std::vector<CUgraphNode> nodes;
+    std::vector<CUgraphEdgeData> edges;
+};
+
+CUresult ask_capture_info(CUstream stream, bool with_edges, CaptureInfo*& place) {
+    static thread_local auto& info = *new CaptureInfo;
+    info = {};
+    place = &info;
+    if (captures_under_way <= 0) return check_stream(stream);
+    Call call(Op::capture_info);
+    call.handle(Kind::stream, stream);
+    call.value<uint64_t>(with_edges);
+    call.ask();
+    if (call.result()) return call.result();
+    Decoder& results = call.results();
+    info.status = static_cast<CUstreamCaptureStatus>(results.take<int64_t>());
+    info.id = results.take<uint64_t>();
+    call.take_handles(Kind::graph, &info.graph, 1);
+    info.nodes.resize(results.take<uint64_t>());
+    call.take_handles(Kind::graph_node, info.nodes.data(), info.nodes.size());
+    info.edges.resize(results.take<uint64_t>());
+    call.take(info.edges.data(), info.edges.size());
+    return CUDA_SUCCESS;
+}
+
+}  // namespace
+
+namespace shim {
+
+CUresult cuStreamGetCaptureInfo_v3(CUstream hStream, CUstreamCaptureStatus* captureStatus_out, cuuint64_t* id_out,
+                                   CUgraph* graph_out, const CUgraphNode** dependencies_out,
+                                   const CUgraphEdgeData** edgeData_out, size_t* numDependencies_out) {
+    if (!captureStatus_out) return CUDA_ERROR_INVALID_VALUE;
+    CaptureInfo* info = nullptr;
+    const bool with_edges = edgeData_out || !dependencies_out;
+    if (const CUresult failure = ask_capture_info(hStream, with_edges, info)) return failure;
+    *captureStatus_out = info->status;
+    if (info->status != CU_STREAM_CAPTURE_STATUS_ACTIVE) return CUDA_SUCCESS;
+    if (id_out) *id_out = info->id;
+    if (graph_out) *graph_out = info->graph;
+    if (dependencies_out) *dependencies_out = info->nodes.empty() ? nullptr : info->nodes.data();
+    if (edgeData_out) *edgeData_out = info->edges.empty() ? nullptr : info->edges.data();
+    if (numDependencies_out) *numDependencies_out = info->nodes.size();
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamGetCaptureInfo_v2(CUstream hStream, CUstreamCaptureStatus* captureStatus_out, cuuint64_t* id_out,
+                                   CUgraph* graph_out, const CUgraphNode** dependencies_out,
+                                   size_t* numDependencies_out) {
+    if (!captureStatus_out) return CUDA_ERROR_INVALID_VALUE;
+    CaptureInfo* info = nullptr;
+    if (const CUresult failure = ask_capture_info(hStream, false, info)) return failure;
+    *captureStatus_out = info->status;
+    if (info->status != CU_STREAM_CAPTURE_STATUS_ACTIVE) return CUDA_SUCCESS;
+    if (id_out) *id_out = info->id;
+    if (graph_out) *graph_out = info->graph;
+    if (dependencies_out) *dependencies_out = info->nodes.empty() ? nullptr : info->nodes.data();
+    if (numDependencies_out) *numDependencies_out = info->nodes.size();
     return CUDA_SUCCESS;
 }
 

@@ -5,6 +5,8 @@
 
 #include "call.h"
 #include "device_memory.h"
+#include "host_memory.h"
+#include "peers.h"
 #include "shim_calls.h"
 #include "tables/slot_table.h"
 #include "twins.h"
@@ -57,8 +59,11 @@ CUresult end_primary(Context* context) {
     Call call(Op::reset_primary);
     call.value<uint64_t>(static_cast<uint64_t>(context->device));
     context->sticky = CUDA_SUCCESS;
+    context->id = next_id++;  // what comes when it is retained again is another context at the same address
     drop_context_local_storage(context);
-    device_memory().forget_device(context->device);
+    device_memory().forget_device(context->device, context);
+    host_memory().forget_context(context);
+    forget_peers(context);
     return call.post_anywhere();
 }
 
@@ -218,6 +223,28 @@ CUresult cuCtxGetFlags(unsigned* flags) {
     return CUDA_SUCCESS;
 }
 
+CUresult cuCtxSetFlags(unsigned flags) {
+    Context* context = current_context();
+    if (flags & ~static_cast<unsigned>(CU_CTX_FLAGS_MASK)) return CUDA_ERROR_INVALID_VALUE;
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    context->flags = flags;
+    return CUDA_SUCCESS;
+}
+
+// Contexts are no longer counted by these: cuCtxDestroy ends them.
+CUresult cuCtxAttach(CUcontext* pctx, unsigned flags) {
+    if (!pctx || flags) return CUDA_ERROR_INVALID_VALUE;
+    const Context* context = current_context();
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    *pctx = from_handle<CUcontext>(context->handle);
+    return CUDA_SUCCESS;
+}
+CUresult cuCtxDetach(CUcontext ctx) {
+    Context* context = nullptr;
+    const CUresult failure = check(ctx, context);
+    return failure || context ? failure : CUDA_ERROR_INVALID_CONTEXT;
+}
+
 CUresult cuCtxGetId(CUcontext ctx, unsigned long long* id) {
     Context* context = current_context();
     if (ctx) {
@@ -263,6 +290,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx) {
     Context* context = nullptr;
     if (const CUresult failure = check(ctx, context)) return failure;
     if (!context || context->primary) return CUDA_ERROR_INVALID_CONTEXT;
+    host_memory().forget_context(context);  // while work that uses it can still be waited for
     Call call(Op::destroy_context);
     call.handle(Kind::context, ctx);
     const CUresult result = call.post_anywhere();
@@ -271,6 +299,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx) {
     ThreadState& state = thread_state;
     if (current_context() == context) --state.depth;
     device_memory().forget_context(context);
+    forget_peers(context);
     return result;
 }
 
@@ -296,6 +325,7 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
     Context* context = primaries()[static_cast<size_t>(dev)];
+    context->retained = 0;
     return end_primary(context);
 }
 

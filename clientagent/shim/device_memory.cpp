@@ -2,6 +2,7 @@
 
 #include "call.h"
 #include "host_memory.h"
+#include "pools.h"
 #include "shim_calls.h"
 #include "twins.h"
 
@@ -9,6 +10,7 @@ namespace gpuferry {
 namespace {
 
 constexpr uint64_t carving = 512;  // bytes
+constexpr uint64_t scarce_part = 16;  // of the budget
 
 constexpr uint64_t round_up(uint64_t value, uint64_t to) {
     return (value + to - 1) / to * to;
@@ -81,7 +83,15 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
     call.value<uint64_t>(address);
     call.value<uint64_t>(size);
     call.value<uint64_t>(static_cast<uint64_t>(device));
-    const CUresult result = call.post_anywhere();
+    // The last of the budget is asked for: contexts and code take memory that the client does not count.
+    const bool scarce = pool.limit - pool.mapped - size < pool.limit / scarce_part;
+    CUresult result = CUDA_SUCCESS;
+    if (scarce) {
+        call.ask();
+        result = call.result();
+    } else {
+        result = call.post_anywhere();
+    }
     if (result) {
         give_room_back(address, size);
     } else {
@@ -335,10 +345,12 @@ void DeviceMemory::forget_all(Which which) {
 }
 
 void DeviceMemory::forget_context(const Context* context) {
+    forget_pool_blocks(context);
     forget_all([context](const Stretch& stretch) { return stretch.context == context; });
 }
 
-void DeviceMemory::forget_device(CUdevice device) {
+void DeviceMemory::forget_device(CUdevice device, const Context* primary) {
+    forget_pool_blocks(primary);
     forget_all([device](const Stretch& stretch) {
         return stretch.device == device && stretch.context && stretch.context->primary;
     });
@@ -372,7 +384,9 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
     const Context* context = current_context();
     if (const CUresult failure = check_usable(context)) return failure;
     if (!dptr) return CUDA_SUCCESS;
-    return device_memory().free(dptr);
+    bool of_pool = false;
+    const CUresult result = free_of_pool(dptr, of_pool);
+    return of_pool ? result : device_memory().free(dptr);
 }
 
 CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {

@@ -154,6 +154,10 @@ CUresult cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void* userData) {
     return post_function(hStream, {fn, userData, nullptr, nullptr});
 }
 
+CUresult cuLaunchHostFunc_v2(CUstream hStream, CUhostFn fn, void* userData, unsigned syncMode) {
+    return syncMode > CU_HOST_TASK_SPINWAIT ? CUDA_ERROR_INVALID_VALUE : shim::cuLaunchHostFunc(hStream, fn, userData);
+}
+
 CUresult cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void* userData, unsigned flags) {
     if (!callback || flags) return CUDA_ERROR_INVALID_VALUE;
     return post_function(hStream, {nullptr, userData, callback, hStream});

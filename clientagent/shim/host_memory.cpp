@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "contexts.h"
+#include "deliveries.h"
 #include "device_memory.h"
 #include "shim_calls.h"
 #include "twins.h"
@@ -78,6 +79,31 @@ bool is_mapped(const void* start, size_t size) {
 void drop_host_pages(void* memory, uint64_t size) {
     mmap(memory, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     give_host_addresses_back(reinterpret_cast<uint64_t>(memory), size);
+}
+
+void HostMemory::forget_context(const Context* context) {
+    std::vector<std::pair<uintptr_t, PinnedBlock>> gone;
+    {
+        const std::lock_guard held(lock_);
+        for (const auto& [base, block] : blocks_) {
+            if (block.context == context) gone.emplace_back(base, block);
+        }
+        for (const auto& [base, block] : gone) {
+            blocks_.erase(base);
+            --count_;
+        }
+    }
+    for (const auto& [base, block] : gone) {
+        forget_copies(reinterpret_cast<void*>(base), block.size);
+        if (!block.registered) {
+            end_twin(base);
+            drop_host_pages(reinterpret_cast<void*>(base), block.size);
+        } else if (block.device_address) {
+            const uint64_t start = block.device_address & ~uint64_t{4095};
+            end_twin(start);
+            give_host_addresses_back(start, block.size + (block.device_address - start));
+        }
+    }
 }
 
 namespace shim {

@@ -19,6 +19,7 @@ class Request;
 bool localise(Request& in, CUlaunchAttribute& attribute);
 bool localise(Request& in, CUDA_RESOURCE_DESC& description);
 bool localise(Request& in, CUDA_MEMCPY3D& copy);
+bool localise(Request& in, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
 
 class Request {
   public:

@@ -215,6 +215,12 @@ void serve_find_global(Request& in, Answer& out) {
     Encoder answer(out.payload);
     answer.put<uint64_t>(address);
     answer.put<uint64_t>(size);
+    unsigned shared = 0;
+    if (out.result || driver.cuPointerGetAttribute(&shared, CU_POINTER_ATTRIBUTE_IS_MANAGED, address)) shared = 0;
+    answer.put<uint64_t>(shared);
+    if (!shared) return;
+    in.session.twins.adopt(address, size);
+    answer.put_bytes(reinterpret_cast<const char*>(address), size);
 }
 
 void serve_library_module(Request& in, Answer& out) {
