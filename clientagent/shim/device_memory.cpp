@@ -9,7 +9,7 @@
 namespace gpuferry {
 namespace {
 
-constexpr uint64_t carving = 512;  // bytes
+constexpr uint64_t carving = 512;     // bytes
 constexpr uint64_t scarce_part = 16;  // of the budget
 
 constexpr uint64_t round_up(uint64_t value, uint64_t to) {

@@ -257,8 +257,7 @@ CUresult cuGraphAddMemAllocNode(CUgraphNode* phGraphNode, CUgraph hGraph, const 
     if (nodeParams->accessDescCount) return CUDA_ERROR_NOT_SUPPORTED;
     CUDA_MEM_ALLOC_NODE_PARAMS sent = *nodeParams;
     sent.accessDescs = nullptr;
-    const CUresult result =
-        forward_cuGraphAddMemAllocNode(phGraphNode, hGraph, dependencies, numDependencies, &sent);
+    const CUresult result = forward_cuGraphAddMemAllocNode(phGraphNode, hGraph, dependencies, numDependencies, &sent);
     nodeParams->dptr = sent.dptr;
     if (result) return result;
     device_memory().add_foreign(sent.dptr, sent.bytesize, current_context(), Stretch::Origin::global,

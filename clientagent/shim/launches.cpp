@@ -73,9 +73,8 @@ bool is_cooperative(const LaunchFrame& frame, const CUlaunchAttribute* attribute
 CUresult check_cooperative(const Device& device, const Function& function, const LaunchFrame& frame) {
     const uint64_t blocks = uint64_t{frame.grid[0]} * frame.grid[1] * frame.grid[2];
     const auto threads = static_cast<int>(frame.block[0] * frame.block[1] * frame.block[2]);
-    const auto fitting =
-        static_cast<uint64_t>(active_blocks(device, function, threads, frame.shared_bytes)) *
-        static_cast<uint64_t>(device.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
+    const auto fitting = static_cast<uint64_t>(active_blocks(device, function, threads, frame.shared_bytes)) *
+                         static_cast<uint64_t>(device.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
     return blocks > fitting ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CUDA_SUCCESS;
 }
 

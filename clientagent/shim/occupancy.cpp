@@ -28,8 +28,7 @@ int active_blocks(const Device& device, const Function& function, int block, siz
     int64_t blocks = function.blocks_by_warps[warps - 1];
     if (dynamic_shared) {
         const int64_t shared = shared_of_block(device, function, dynamic_shared);
-        blocks =
-            std::min(blocks, device.attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
+        blocks = std::min(blocks, device.attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
     }
     return static_cast<int>(blocks);
 }

@@ -53,9 +53,9 @@ CUresult of_device(void* data, CUpointer_attribute attribute, CUdeviceptr addres
         case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
             return put(data, uint64_t{CU_MEM_HANDLE_TYPE_NONE});
         case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-            return put(data, unsigned{reaches(current_context(), stretch.device)
-                                          ? CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
-                                          : CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE});
+            return put(data,
+                       unsigned{reaches(current_context(), stretch.device) ? CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
+                                                                           : CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE});
         case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
             return put(data, CUmemoryPool{});
         default:

@@ -28,7 +28,7 @@ struct MemoryPool {
     Handle handle = 0;
     bool is_default = false;
     std::map<int, cuuint64_t> attributes;
-    std::map<int, CUmemAccess_flags> access;  // by device
+    std::map<int, CUmemAccess_flags> access;              // by device
     uint64_t used = 0, used_high = 0, reserved_high = 0;  // bytes
 };
 

@@ -148,8 +148,8 @@ CUresult adopt_twin(uint64_t address, std::span<const char> content) {
     for (uint64_t at = address & ~(page - 1); at < address + content.size(); at += page) {
         if (pages.contains(at)) continue;
         auto* wanted = reinterpret_cast<void*>(at);
-        const void* place = mmap(wanted, page, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        const void* place =
+            mmap(wanted, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         if (place != wanted) {
             say("this program already uses the address of a managed variable of the GPU server's");
             return CUDA_ERROR_NOT_SUPPORTED;

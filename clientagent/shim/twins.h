@@ -20,8 +20,9 @@ bool is_host_address(uint64_t address);
 
 // Gives memory of this process a twin at `server_address`. `charged` counts it against the GPU's slice.
 CUresult make_twin(void* memory, uint64_t server_address, uint64_t size, bool charged, CUdevice device);
-// Where the device finds these bytes of host memory: in the twin that they have or get. Pageable memory gets one for the
-// life of the process; its bytes travel with the launches of graphs, and nothing breaks when the program has freed it.
+// Where the device finds these bytes of host memory: in the twin that they have or get. Pageable memory gets one for
+// the life of the process; its bytes travel with the launches of graphs, and nothing breaks when the program has freed
+// it.
 CUresult find_server_address(const void* memory, size_t size, uint64_t& server_address);
 // The other way round; null where there is no twin.
 void* find_client_address(uint64_t server_address);

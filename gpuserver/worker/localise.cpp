@@ -70,11 +70,11 @@ bool localise(Request& in, CUDA_MEMCPY3D& copy) {
     if (copy.srcMemoryType == CU_MEMORYTYPE_ARRAY) copy.srcArray = in.inner(Kind::array, copy.srcArray);
     if (copy.dstMemoryType == CU_MEMORYTYPE_ARRAY) copy.dstArray = in.inner(Kind::array, copy.dstArray);
     const bool source_good =
-        copy.srcMemoryType != CU_MEMORYTYPE_HOST || is_twin(in, copy.srcHost, copy.srcXInBytes, copy.srcY, copy.srcZ,
-                                                            copy.srcPitch, copy.srcHeight, copy);
+        copy.srcMemoryType != CU_MEMORYTYPE_HOST ||
+        is_twin(in, copy.srcHost, copy.srcXInBytes, copy.srcY, copy.srcZ, copy.srcPitch, copy.srcHeight, copy);
     const bool destination_good =
-        copy.dstMemoryType != CU_MEMORYTYPE_HOST || is_twin(in, copy.dstHost, copy.dstXInBytes, copy.dstY, copy.dstZ,
-                                                            copy.dstPitch, copy.dstHeight, copy);
+        copy.dstMemoryType != CU_MEMORYTYPE_HOST ||
+        is_twin(in, copy.dstHost, copy.dstXInBytes, copy.dstY, copy.dstZ, copy.dstPitch, copy.dstHeight, copy);
     // Whether an address is one of the device's is for the client to say.
     const bool told = copy.srcMemoryType != CU_MEMORYTYPE_UNIFIED && copy.dstMemoryType != CU_MEMORYTYPE_UNIFIED;
     if (!source_good || !destination_good || !told) in.fail(CUDA_ERROR_INVALID_VALUE);

@@ -18,8 +18,7 @@ void serve_begin_capture_to_graph(Request& in, Answer& out) {
     const auto* nodes = in.handles<CUgraphNode>(Kind::graph_node, count);
     const auto* edges = in.into<CUgraphEdgeData>(count);
     if (!in.good() || !graph) return out.refuse(in);
-    out.result =
-        driver.cuStreamBeginCaptureToGraph(stream, graph, nodes, edges, count, CU_STREAM_CAPTURE_MODE_RELAXED);
+    out.result = driver.cuStreamBeginCaptureToGraph(stream, graph, nodes, edges, count, CU_STREAM_CAPTURE_MODE_RELAXED);
 }
 
 // Status and id of a capture, its graph, and the nodes that what comes next depends on.

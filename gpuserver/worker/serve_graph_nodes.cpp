@@ -140,7 +140,8 @@ void serve_show_copy_node(Request& in, Answer& out) {
     const CUarray source = copy.srcArray, destination = copy.dstArray;
     copy.srcArray = copy.dstArray = nullptr;  // the real ones stay here
     Encoder(out.payload).put(copy);
-    const bool from_array = copy.srcMemoryType == CU_MEMORYTYPE_ARRAY, to_array = copy.dstMemoryType == CU_MEMORYTYPE_ARRAY;
+    const bool from_array = copy.srcMemoryType == CU_MEMORYTYPE_ARRAY,
+               to_array = copy.dstMemoryType == CU_MEMORYTYPE_ARRAY;
     out.put_handle(in, Kind::array, from_array ? source : nullptr, in.context());
     out.put_handle(in, Kind::array, to_array ? destination : nullptr, in.context());
 }
@@ -155,8 +156,8 @@ void serve_graph_host_node(Request& in, Answer& out) {
     } else if (target.node) {
         out.result = driver.cuGraphHostNodeSetParams(target.node, &node);
     } else {
-        out.result = driver.cuGraphAddHostNode(&target.made, target.graph, target.dependencies,
-                                               target.dependency_count, &node);
+        out.result =
+            driver.cuGraphAddHostNode(&target.made, target.graph, target.dependencies, target.dependency_count, &node);
     }
     target.answer(in, out);
 }

@@ -195,9 +195,8 @@ CUresult SharedMemory::open(Session& session, uint32_t process, const SharingKey
     const int descriptor = fetch_descriptor(process, key);
     if (descriptor < 0) return CUDA_ERROR_INVALID_VALUE;  // the memory, or its process, is gone
     CUmemGenericAllocationHandle memory = 0;
-    CUresult result =
-        driver.cuMemImportFromShareableHandle(&memory, reinterpret_cast<void*>(static_cast<intptr_t>(descriptor)),
-                                              CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+    CUresult result = driver.cuMemImportFromShareableHandle(
+        &memory, reinterpret_cast<void*>(static_cast<intptr_t>(descriptor)), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
     close(descriptor);
     if (result) return result;
     result = driver.cuMemMap(address, size, 0, memory, 0);
