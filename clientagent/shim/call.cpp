@@ -69,9 +69,9 @@ CUresult Call::post_anywhere() {
     return number_ ? CUDA_SUCCESS : CUDA_ERROR_DEVICE_UNAVAILABLE;
 }
 
-bool Call::begin() {
+bool Call::begin(bool counted) {
     if (!admitted()) return false;
-    if (client().link()->begin(op_, context_ ? context_->handle : 0, payload_.view(), reply_)) return true;
+    if (client().link()->begin(op_, context_ ? context_->handle : 0, payload_.view(), reply_, counted)) return true;
     error_ = CUDA_ERROR_DEVICE_UNAVAILABLE;
     return false;
 }

@@ -68,7 +68,7 @@ class Call {
     // Waits for the reply; false when there are no results to take.
     bool ask();
     // The two halves of `ask`: several requests on the way at once. Only a counted wait is a round trip in the stats.
-    bool begin();
+    bool begin(bool counted = true);
     bool await(bool counted);
     [[nodiscard]] CUresult result() const { return error_; }
     void fail(CUresult error) {

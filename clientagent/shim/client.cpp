@@ -73,6 +73,7 @@ LeaseId read_lease() {
 }
 
 void forget_session_in_child() {
+    device_memory().account().abandon();
     client().set_forked();
     update_entry_mode();
 }
@@ -135,7 +136,7 @@ void Client::open() {
     }
     read_snapshot(reply.payload);
     reserve_window();
-    device_memory().open(snapshot_);
+    device_memory().open(snapshot_, setting("GPUFERRY_LEASE"));
     open_contexts(snapshot_);
 }
 

@@ -45,7 +45,7 @@ CUresult download(void* destination, CUdeviceptr source, size_t size, CUstream s
             call->value<uint64_t>(piece);
             call->handle(Kind::stream, stream);
             call->receive_into(bytes + asked, piece);
-            if (call->begin()) {
+            if (call->begin(asked + piece >= size)) {
                 pieces.push_back(std::move(call));
             } else {
                 result = call->result();

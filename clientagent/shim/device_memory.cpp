@@ -41,17 +41,16 @@ DeviceMemory& device_memory() {
     return *only;
 }
 
-void DeviceMemory::open(const Snapshot& snapshot) {
+void DeviceMemory::open(const Snapshot& snapshot, const std::string& lease) {
     const std::lock_guard held(lock_);
     granularity_ = snapshot.granularity;
     window_end_ = snapshot.window_base + snapshot.window_size;
     room_[snapshot.window_base] = snapshot.window_size;
     cursor_ = snapshot.window_base;
+    account_.open(lease);
     for (const Device& device : snapshot.devices) {
-        Pool pool;
-        pool.limit = device.limit;
-        pool.total = device.total;
-        pools_.push_back(std::move(pool));
+        account_.set_budget(pools_.size(), device.total, device.limit);
+        pools_.emplace_back();
     }
 }
 
@@ -75,16 +74,19 @@ void DeviceMemory::give_room_back(uint64_t address, uint64_t size) {
 }
 
 CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
-    Pool& pool = pools_[static_cast<size_t>(device)];
-    if (size > pool.limit - pool.mapped) return CUDA_ERROR_OUT_OF_MEMORY;
+    const auto index = static_cast<size_t>(device);
+    if (!account_.take(index, size)) return CUDA_ERROR_OUT_OF_MEMORY;
     address = find_room(size);
-    if (!address) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!address) {
+        account_.give_back(index, size);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     Call call(Op::map_memory);
     call.value<uint64_t>(address);
     call.value<uint64_t>(size);
     call.value<uint64_t>(static_cast<uint64_t>(device));
     // The last of the budget is asked for: contexts and code take memory that the client does not count.
-    const bool scarce = pool.limit - pool.mapped - size < pool.limit / scarce_part;
+    const bool scarce = account_.left(index) < account_.total(index) / scarce_part;
     CUresult result = CUDA_SUCCESS;
     if (scarce) {
         call.ask();
@@ -94,8 +96,7 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
     }
     if (result) {
         give_room_back(address, size);
-    } else {
-        pool.mapped += size;
+        account_.give_back(index, size);
     }
     return result;
 }
@@ -104,7 +105,7 @@ CUresult DeviceMemory::unmap(CUdevice device, uint64_t address, uint64_t size) {
     Call call(Op::unmap_memory);
     call.value<uint64_t>(address);
     const CUresult result = call.post_anywhere();
-    pools_[static_cast<size_t>(device)].mapped -= size;
+    account_.give_back(static_cast<size_t>(device), size);
     give_room_back(address, size);
     return result;
 }
@@ -273,15 +274,12 @@ bool DeviceMemory::reserved(CUdeviceptr address, uint64_t size) {
 
 bool DeviceMemory::charge(CUdevice device, uint64_t bytes) {
     const std::lock_guard held(lock_);
-    Pool& pool = pools_[static_cast<size_t>(device)];
-    if (bytes > pool.limit - pool.mapped) return false;
-    pool.mapped += bytes;
-    return true;
+    return account_.take(static_cast<size_t>(device), bytes);
 }
 
 void DeviceMemory::discharge(CUdevice device, uint64_t bytes) {
     const std::lock_guard held(lock_);
-    pools_[static_cast<size_t>(device)].mapped -= bytes;
+    account_.give_back(static_cast<size_t>(device), bytes);
 }
 
 void DeviceMemory::add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,
@@ -325,9 +323,8 @@ bool DeviceMemory::holds(CUdeviceptr address, uint64_t size) {
 
 void DeviceMemory::info(CUdevice device, uint64_t& free, uint64_t& total) {
     const std::lock_guard held(lock_);
-    const Pool& pool = pools_[static_cast<size_t>(device)];
-    free = pool.limit - pool.mapped;
-    total = pool.total;
+    free = account_.left(static_cast<size_t>(device));
+    total = account_.total(static_cast<size_t>(device));
 }
 
 template <class Which>

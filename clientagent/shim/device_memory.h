@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "contexts.h"
+#include "slice_account.h"
 
 namespace gpuferry {
 
@@ -29,7 +30,8 @@ struct Stretch {
 
 class DeviceMemory {
   public:
-    void open(const Snapshot& snapshot);
+    // `lease`: 32 hexadecimal digits.
+    void open(const Snapshot& snapshot, const std::string& lease);
 
     CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device);
     CUresult free(CUdeviceptr address);
@@ -39,7 +41,7 @@ class DeviceMemory {
     // False when this is not what `reserve` gave, or memory is mapped there.
     bool unreserve(CUdeviceptr address, uint64_t size);
     [[nodiscard]] bool reserved(CUdeviceptr address, uint64_t size);
-    // Takes physical memory from a GPU's budget, or gives it back.
+    // Takes physical memory from a GPU's budget, which all processes of the lease share, or gives it back.
     bool charge(CUdevice device, uint64_t bytes);
     void discharge(CUdevice device, uint64_t bytes);
     [[nodiscard]] uint64_t granularity() const { return granularity_; }
@@ -59,6 +61,7 @@ class DeviceMemory {
     // Everything of a context or GPU is gone.
     void forget_context(const Context* context);
     void forget_device(CUdevice device, const Context* primary);
+    SliceAccount& account() { return account_; }
 
   private:
     struct Granule {
@@ -68,7 +71,6 @@ class DeviceMemory {
         uint64_t used = 0;                     // bytes of living blocks
     };
     struct Pool {  // of one GPU
-        uint64_t limit = 0, total = 0, mapped = 0;
         std::map<uint64_t, Granule> granules;
         bool resting = false;
     };
@@ -84,6 +86,7 @@ class DeviceMemory {
     void forget_all(Which which);
 
     std::mutex lock_;
+    SliceAccount account_;
     uint64_t granularity_ = 0, window_end_ = 0;
     std::map<uint64_t, uint64_t> room_;  // free stretches of the window: address → size
     uint64_t cursor_ = 0;  // where the search for room goes on: addresses are used again as late as can be

@@ -121,10 +121,11 @@ void Link::flush() {
     if (!gathered_.empty() && !lost()) send_gathered(held, {});
 }
 
-bool Link::begin(Op op, uint64_t context, std::span<const char> payload, Reply& reply) {
+bool Link::begin(Op op, uint64_t context, std::span<const char> payload, Reply& reply, bool counted) {
     std::unique_lock held(sending_);
     if (lost()) return false;
-    const uint64_t number = append(op, request_awaited, context, payload, 0);
+    const uint64_t number =
+        append(op, counted ? request_awaited | request_blocks : request_awaited, context, payload, 0);
     {
         const std::lock_guard registering(receiving_);
         waiting_.emplace(number, &reply);

@@ -52,9 +52,10 @@ class Link {
     uint64_t post(Op op, uint64_t context, std::span<const char> payload, std::span<const char> bulk = {});
 
     // Sends a request whose reply somebody will wait for; false when the connection is lost.
-    bool begin(Op op, uint64_t context, std::span<const char> payload, Reply& reply);
-    // Waits for the reply of a request that began; false when the connection was lost first. `counted`: one blocking
-    // round trip in the counts (the pieces of one copy are one).
+    // `counted`: one blocking round trip in the server's counts (the pieces of one copy are one).
+    bool begin(Op op, uint64_t context, std::span<const char> payload, Reply& reply, bool counted = true);
+    // Waits for the reply of a request that began; false when the connection was lost first. `counted`: in the
+    // client's counts.
     bool await(Reply& reply, bool counted);
     bool ask(Op op, uint64_t context, std::span<const char> payload, Reply& reply) {
         return begin(op, context, payload, reply) && await(reply, true);

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "client.h"
+#include "device_memory.h"
 
 namespace gpuferry {
 namespace {
@@ -41,6 +42,7 @@ void print() {
 __attribute__((destructor)) void finish() {
     if (client().state() == ClientState::forked) return;
     if (Link* link = client().link()) link->flush();
+    device_memory().account().close();
     const char* wanted = std::getenv("GPUFERRY_STATS");
     if (wanted && *wanted && *wanted != '0') print();
 }

@@ -21,7 +21,7 @@ using LeaseId = std::array<uint8_t, 16>;
 using SessionId = std::array<uint8_t, 16>;
 using Nonce = std::array<uint8_t, 32>;
 
-enum class ConnectionPurpose : uint32_t { session = 0, attach = 1, inventory = 2 };
+enum class ConnectionPurpose : uint32_t { session = 0, attach = 1, inventory = 2, nvml = 3 };
 
 // Why a server refuses; the numbers are part of the protocol.
 enum class Refusal : uint32_t {

@@ -25,6 +25,7 @@ class Purpose(enum.IntEnum):
     SESSION = 0
     ATTACH = 1
     INVENTORY = 2
+    NVML = 3
 
 
 class Refusal(enum.IntEnum):
@@ -75,6 +76,11 @@ def read_client_hello(raw: bytes) -> ClientHello:
 
 def prove(secret: bytes, label: bytes, client: bytes, server: bytes) -> bytes:
     return hmac.new(secret, label + client + server, hashlib.sha256).digest()
+
+
+def lease_key(lease: str, fence: int) -> bytes:
+    """How one grant of the appliance is called in a ClientHello: 16 bytes. A later grant of the lease has another."""
+    return hashlib.sha256(f"gpuferry grant {fence} of {lease}".encode()).digest()[:16]
 
 
 @dataclass(frozen=True)

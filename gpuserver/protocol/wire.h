@@ -40,6 +40,8 @@ static_assert(sizeof(RequestHeader) == 24);
 
 // The sender waits for a reply to this request.
 constexpr uint16_t request_awaited = 1;
+// It waits for this one alone: a blocking round trip. The pieces of a large copy wait together, for the last of them.
+constexpr uint16_t request_blocks = 2;
 
 // `latched` is the first error of a posted call that no reply has reported yet, with the call it came from.
 struct ReplyHeader {

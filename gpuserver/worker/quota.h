@@ -1,31 +1,32 @@
-// How much device memory the session holds on each GPU, and how much it may.
+// How much device memory the session holds on each GPU, and how much it may: all sessions of the lease together never
+// hold more than the slice.
 #pragma once
 
-#include <cstdint>
+#include <mutex>
 #include <vector>
+
+#include "account.h"
 
 namespace gpuferry::worker {
 
 class Quota {
   public:
-    void add_device(uint64_t limit) { devices_.push_back({limit, 0}); }
-    // Takes memory from a GPU's slice; false when the slice has not that much left.
-    bool take(size_t device, uint64_t bytes) {
-        if (device >= devices_.size() || bytes > devices_[device].limit - devices_[device].used) return false;
-        devices_[device].used += bytes;
-        return true;
-    }
-    void give_back(size_t device, uint64_t bytes) {
-        if (device < devices_.size()) devices_[device].used -= bytes;
-    }
-    [[nodiscard]] uint64_t limit(size_t device) const { return devices_[device].limit; }
-    [[nodiscard]] uint64_t used(size_t device) const { return devices_[device].used; }
+    explicit Quota(Account& account) : account_(account) {}
+
+    // `limit` is the slice.
+    void add_device(uint64_t limit) { limits_.push_back(limit); }
+    // Takes memory from a GPU's slice; false when the slice has not that much left. Where other sessions of the lease
+    // hold memory it waits a moment: the client knows of their frees, and of their ends, before this server does.
+    bool take(size_t device, uint64_t bytes);
+    void give_back(size_t device, uint64_t bytes);
+    [[nodiscard]] uint64_t limit(size_t device) const { return limits_[device]; }
+    // Bytes that this session holds.
+    [[nodiscard]] uint64_t used(size_t device) const { return account_.own().used[device]; }
 
   private:
-    struct Device {
-        uint64_t limit = 0, used = 0;  // bytes
-    };
-    std::vector<Device> devices_;
+    Account& account_;
+    std::mutex lock_;
+    std::vector<uint64_t> limits_;  // bytes
 };
 
 }  // namespace gpuferry::worker

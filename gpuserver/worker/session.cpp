@@ -29,7 +29,8 @@ bool makes_visible(uint16_t op, CUresult result) {
 
 }  // namespace
 
-Session::Session(int descriptor, uint64_t memory) : device_memory(memory), connection_(descriptor), input_(input_size) {
+Session::Session(int descriptor, std::vector<uint64_t> memory, Account& account)
+    : account(account), device_memory(std::move(memory)), connection_(descriptor), input_(input_size) {
     output.capture(STDOUT_FILENO, stdout);
     errors.capture(STDERR_FILENO, stderr);
 }
@@ -52,6 +53,7 @@ bool Session::fill(size_t needed) {
     while (end_ - start_ < needed) {
         const size_t received = connection_.receive_some(input_.data() + end_, input_.size() - end_);
         if (received == 0) return false;
+        AccountSlot::add(account.own().bytes_in, received);
         end_ += received;
     }
     return true;
@@ -64,7 +66,9 @@ void Session::take_bulk(void* place, size_t size) {
     const size_t here = std::min(size, end_ - start_);
     std::memcpy(next, input_.data() + start_, here);
     start_ += here;
-    if (size > here && !connection_.receive(next + here, size - here)) end("the client is gone");
+    if (size == here) return;
+    if (!connection_.receive(next + here, size - here)) end("the client is gone");
+    AccountSlot::add(account.own().bytes_in, size - here);
 }
 
 // The client may be gone while the dispatcher is inside a call that does not return: what has arrived gets a moment to
@@ -114,6 +118,10 @@ void Session::serve() {
 }
 
 void Session::dispatch(const RequestHeader& header, std::span<const char> payload) {
+    AccountSlot& cost = account.own();
+    AccountSlot::add(cost.calls, 1);
+    if (header.op == static_cast<uint16_t>(Op::launch)) AccountSlot::add(cost.launches, 1);
+    if (header.flags & request_blocks) AccountSlot::add(cost.round_trips, 1);
     Request in(*this, header, payload);
     Answer out;
     const Handler handler = handler_of(header.op);
@@ -175,6 +183,7 @@ void Session::send_delivery(Delivery kind, std::span<const char> fields, std::sp
                       {const_cast<char*>(bytes.data()), bytes.size()},
                       {padding, padded(bytes.size()) - bytes.size()}};
     connection_.send(parts, 4);
+    AccountSlot::add(account.own().bytes_out, sizeof header + header.bytes);
 }
 
 // What kernels printed, and what they wrote to host memory. The caller holds `replying_`.
@@ -240,6 +249,7 @@ void Session::reply(uint64_t number, CUresult result, std::span<const char> payl
                           {const_cast<char*>(bulk.data()), bulk.size()},
                           {padding, padded(bulk.size()) - bulk.size()}};
         connection_.send(parts, 4);
+        AccountSlot::add(account.own().bytes_out, sizeof header + header.bytes);
     } catch (const TransportError& error) {
         end(error.what());
     }

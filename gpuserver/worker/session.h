@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "account.h"
 #include "device_output.h"
 #include "host_functions.h"
 #include "objects.h"
@@ -40,8 +41,9 @@ struct PendingCopy {
 
 class Session {
   public:
-    // `memory` is the slice of each GPU in bytes, 0 for the whole GPU. Raises std::runtime_error.
-    Session(int descriptor, uint64_t memory);
+    // `memory`: the slice of each GPU in bytes, 0 for the whole GPU, as for those beyond its end. Raises
+    // std::runtime_error.
+    Session(int descriptor, std::vector<uint64_t> memory, Account& account);
 
     // Serves until the client is gone. Never returns: the process ends, and with it all that the session owned.
     [[noreturn]] void serve();
@@ -73,7 +75,8 @@ class Session {
 
     Objects objects;
     std::vector<SessionDevice> devices;
-    Quota quota;
+    Account& account;
+    Quota quota{account};
     Staging staging;
     Waiters waiters;
     Reaper reaper;
@@ -87,7 +90,10 @@ class Session {
     DeviceOutput output, errors;
     uint64_t window_base = 0, window_size = 0, granularity = 0;
     uint64_t host_base = 0, host_size = 0;  // where the client may have twins of its host memory
-    uint64_t device_memory = 0;             // the slice's size, 0 for the whole GPU
+    std::vector<uint64_t> device_memory;    // the slices' sizes, 0 for the whole GPU
+    [[nodiscard]] uint64_t memory_of(size_t index) const {
+        return index < device_memory.size() ? device_memory[index] : 0;
+    }
 
   private:
     [[noreturn]] void watch_peer();
