@@ -101,9 +101,7 @@ class Runner:
         options: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
         status: int = 0,
-        repeatable: bool = True,
     ) -> Result:
-        """`repeatable=False`: two runs print different things (random numbers), so the ways are not compared."""
         options = options or {}
         words, variables = list(map(str, command)), dict(environment or {})
         if self.servers is None:
@@ -123,10 +121,9 @@ class Runner:
         for name, content in before.items():
             (self.folder / name).write_bytes(content)
         result = self.run([*server.prefix(), *words], variables, status)
-        if repeatable:
-            assert result.output == alone.output, f"natively:\n{alone.output}\nforwarded:\n{result.output}"
-            different = [n for n in {**saved, **self.files()} if saved.get(n) != self.files().get(n)]
-            assert not different, f"natively and forwarded the program saved different files: {different}"
+        assert result.output == alone.output, f"natively:\n{alone.output}\nforwarded:\n{result.output}"
+        different = [n for n in {**saved, **self.files()} if saved.get(n) != self.files().get(n)]
+        assert not different, f"natively and forwarded the program saved different files: {different}"
         return result
 
     def files(self) -> dict[str, bytes]:
@@ -221,7 +218,6 @@ def run_python(run_program: Runner) -> Iterator[Callable[..., Result]]:
         arguments: Sequence[str] = (),
         options: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
-        repeatable: bool = True,
     ) -> Result:
         # What NVRTC made is kept between runs, beside the built programs: compiling a hundred kernels takes minutes.
         cache = {"CUPY_CACHE_DIR": str(BUILD / "cupy"), "NUMBA_CACHE_DIR": str(run_program.folder / "numba")}
@@ -230,7 +226,6 @@ def run_python(run_program: Runner) -> Iterator[Callable[..., Result]]:
             [sys.executable, script, *arguments],
             options=options,
             environment={**cache, **(environment or {})},
-            repeatable=repeatable,
         )
 
     return run

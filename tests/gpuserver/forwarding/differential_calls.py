@@ -18,8 +18,20 @@ INTEGER = {1: ctypes.c_uint8, 2: ctypes.c_uint16, 4: ctypes.c_uint32, 8: ctypes.
 SMALL = 1 << 20
 # What these write is a number of the side's own: an identity, a time, an amount that depends on the allocator.
 OWN_NUMBERS = frozenset(
-    "cuCtxGetId cuStreamGetId cuGraphGetId cuGraphExecGetId cuGraphNodeGetLocalId cuGraphNodeGetToolsId cuMemGetInfo_v2 "
-    "cuEventElapsedTime_v2 cuPointerGetAttribute cuPointerGetAttributes cuDriverGetVersion cuGreenCtxGetId".split()
+    [
+        "cuCtxGetId",
+        "cuStreamGetId",
+        "cuGraphGetId",
+        "cuGraphExecGetId",
+        "cuGraphNodeGetLocalId",
+        "cuGraphNodeGetToolsId",
+        "cuMemGetInfo_v2",
+        "cuEventElapsedTime_v2",
+        "cuPointerGetAttribute",
+        "cuPointerGetAttributes",
+        "cuDriverGetVersion",
+        "cuGreenCtxGetId",
+    ]
 )
 
 

@@ -14,8 +14,22 @@ Step = tuple[str, list[Argument]]
 
 # Kinds that the program has objects of.
 HELD = frozenset(
-    "context module function library array stream event graph graph_node graph_exec memory_pool allocation link_state "
-    "user_object".split()
+    [
+        "context",
+        "module",
+        "function",
+        "library",
+        "array",
+        "stream",
+        "event",
+        "graph",
+        "graph_node",
+        "graph_exec",
+        "memory_pool",
+        "allocation",
+        "link_state",
+        "user_object",
+    ]
 )
 NUMBERS = {
     "int": 4,

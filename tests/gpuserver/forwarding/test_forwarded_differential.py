@@ -42,7 +42,7 @@ def run_natively(path: Path) -> str:
 
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_every_call_answers_the_same(software_server: GpuServer, tmp_path: Path, batch: int) -> None:
-    steps = plan()[batch::BATCHES] if False else plan()
+    steps = plan()
     size = -(-len(steps) // BATCHES)
     mine = steps[batch * size : (batch + 1) * size]
     path = tmp_path / "plan.json"
