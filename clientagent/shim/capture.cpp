@@ -2,6 +2,8 @@
 // for. A process that has no capture under way answers questions about captures itself: cudart asks before every copy.
 #include "capture.h"
 
+#include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -11,7 +13,40 @@
 namespace gpuferry {
 namespace {
 
+struct Capture {
+    Handle stream = 0;
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    std::thread::id thread;
+};
+
 std::atomic<int> captures_under_way = 0;
+std::mutex lock;
+std::vector<Capture>& captures() {
+    static auto* all = new std::vector<Capture>;
+    return *all;
+}
+
+void add_capture(CUstream stream, CUstreamCaptureMode mode) {
+    const std::lock_guard held(lock);
+    captures().push_back({resolve_stream(stream), mode, std::this_thread::get_id()});
+    captures_under_way = static_cast<int>(captures().size());
+}
+
+void remove_capture(Handle stream) {
+    const std::lock_guard held(lock);
+    std::erase_if(captures(), [stream](const Capture& capture) { return capture.stream == stream; });
+    captures_under_way = static_cast<int>(captures().size());
+}
+
+bool of_another_thread(Handle stream) {
+    const std::lock_guard held(lock);
+    for (const Capture& capture : captures()) {
+        if (capture.stream != stream || capture.mode == CU_STREAM_CAPTURE_MODE_RELAXED) continue;
+        return capture.thread != std::this_thread::get_id();
+    }
+    return false;
+}
+
 thread_local CUstreamCaptureMode thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
 
 CUresult check_stream(CUstream stream) {
@@ -21,6 +56,35 @@ CUresult check_stream(CUstream stream) {
 }
 
 }  // namespace
+
+bool capture_under_way() {
+    return captures_under_way > 0;
+}
+
+CUresult forbid_during_capture() {
+    if (captures_under_way <= 0 || thread_mode == CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_SUCCESS;
+    std::vector<Handle> failed;
+    {
+        const std::lock_guard held(lock);
+        std::erase_if(captures(), [](const Capture& capture) {
+            return capture.stream > 2 && !handles_table().living(Kind::stream, capture.stream);
+        });
+        captures_under_way = static_cast<int>(captures().size());
+        for (const Capture& capture : captures()) {
+            const bool own = capture.thread == std::this_thread::get_id();
+            if ((own && capture.mode != CU_STREAM_CAPTURE_MODE_RELAXED) ||
+                (thread_mode == CU_STREAM_CAPTURE_MODE_GLOBAL && capture.mode == CU_STREAM_CAPTURE_MODE_GLOBAL)) {
+                failed.push_back(capture.stream);
+            }
+        }
+    }
+    for (const Handle stream : failed) {  // waiting for a stream that is captured fails its capture
+        Call call(Op::wait_stream);
+        call.handle(Kind::stream, from_handle<CUstream>(stream));
+        call.ask();
+    }
+    return failed.empty() ? CUDA_SUCCESS : CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+}
 
 CUresult ask_capturing(CUstream stream, bool& capturing) {
     capturing = false;
@@ -46,7 +110,7 @@ CUresult cuStreamBeginCapture_v2(CUstream hStream, CUstreamCaptureMode mode) {
     Call call(Op::begin_capture);
     call.handle(Kind::stream, hStream);
     call.ask();
-    if (!call.result()) ++captures_under_way;
+    if (!call.result()) add_capture(hStream, mode);
     return call.result();
 }
 
@@ -66,18 +130,20 @@ CUresult cuStreamBeginCaptureToGraph(CUstream hStream, CUgraph hGraph, const CUg
     call.handles(Kind::graph_node, dependencies, numDependencies);
     call.into(dependencyData, numDependencies);
     call.ask();
-    if (!call.result()) ++captures_under_way;
+    if (!call.result()) add_capture(hStream, mode);
     return call.result();
 }
 
 CUresult cuStreamEndCapture(CUstream hStream, CUgraph* phGraph) {
     if (!phGraph) return CUDA_ERROR_INVALID_VALUE;
     *phGraph = nullptr;
+    const Handle stream = resolve_stream(hStream);
+    if (of_another_thread(stream)) return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
     Call call(Op::end_capture);
     call.handle(Kind::stream, hStream);
     if (call.ask()) call.take_handles(Kind::graph, phGraph, 1);
     // A capture that was invalidated is over as well; a stream that was not capturing changes nothing.
-    if (call.result() != CUDA_ERROR_ILLEGAL_STATE && call.result() != CUDA_ERROR_INVALID_HANDLE) --captures_under_way;
+    if (call.result() != CUDA_ERROR_ILLEGAL_STATE && call.result() != CUDA_ERROR_INVALID_HANDLE) remove_capture(stream);
     return call.result();
 }
 

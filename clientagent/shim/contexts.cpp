@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "call.h"
+#include "capture.h"
 #include "device_memory.h"
 #include "host_memory.h"
 #include "peers.h"
@@ -171,9 +172,9 @@ CUresult cuCtxSetCurrent(CUcontext ctx) {
 
 CUresult cuCtxPushCurrent_v2(CUcontext ctx) {
     Context* context = nullptr;
+    if (!ctx) return CUDA_ERROR_INVALID_VALUE;
     if (const CUresult failure = check(ctx, context)) return failure;
     ThreadState& state = thread_state;
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     if (state.depth == deepest_stack) return CUDA_ERROR_OUT_OF_MEMORY;
     state.stack[state.depth++] = context;
     return CUDA_SUCCESS;
@@ -275,7 +276,7 @@ CUresult cuCtxCreate_v2(CUcontext* pctx, unsigned flags, CUdevice dev) {
 
 CUresult cuCtxCreate_v3(CUcontext* pctx, CUexecAffinityParam* paramsArray, int numParams, unsigned flags,
                         CUdevice dev) {
-    if (paramsArray && numParams) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;  // needs MPS on the server
+    if (paramsArray || numParams) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;  // needs MPS on the server
     return shim::cuCtxCreate_v2(pctx, flags, dev);
 }
 
@@ -331,10 +332,9 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
 
 CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned* flags, int* active) {
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
-    if (!flags || !active) return CUDA_ERROR_INVALID_VALUE;
     const Context* context = primaries()[static_cast<size_t>(dev)];
-    *flags = context->flags;
-    *active = context->retained > 0;
+    if (flags) *flags = context->flags;
+    if (active) *active = context->retained > 0;
     return CUDA_SUCCESS;
 }
 
@@ -350,6 +350,7 @@ CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned flags) {
 
 CUresult cuCtxSynchronize() {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     if (const CUresult failure = prepare_device_work()) return failure;
     Call call(Op::wait_context);
     call.ask();

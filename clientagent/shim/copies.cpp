@@ -125,13 +125,16 @@ bool is_unsettled(const void* source, size_t size) {
 }
 
 CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size, CUstream stream, bool blocking) {
-    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (size == 0) return check_usable(current_context());
     if (const CUresult failure = check_device(destination, size)) return failure;
     if (!source) return CUDA_ERROR_INVALID_VALUE;
     bool capturing = false;
     if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
     if (capturing) {
         return copy_by_twin(destination, reinterpret_cast<CUdeviceptr>(source), size, true, false, stream, true);
+    }
+    if (blocking) {
+        if (const CUresult failure = forbid_during_capture()) return failure;
     }
     if (copy_pending(source, size)) {
         if (const CUresult failure = shim::cuCtxSynchronize()) return failure;
@@ -146,13 +149,16 @@ CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size
 }
 
 CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUstream stream, bool blocking) {
-    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (size == 0) return check_usable(current_context());
     if (const CUresult failure = check_device(source, size)) return failure;
     if (!destination) return CUDA_ERROR_INVALID_VALUE;
     bool capturing = false;
     if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
     if (capturing) {
         return copy_by_twin(reinterpret_cast<CUdeviceptr>(destination), source, size, false, true, stream, true);
+    }
+    if (blocking) {
+        if (const CUresult failure = forbid_during_capture()) return failure;
     }
     // The stream may be waiting for what the program has written to memory that the device sees.
     if (const CUresult failure = prepare_device_work()) return failure;
@@ -170,7 +176,7 @@ CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUst
 }
 
 CUresult device_to_device(CUdeviceptr destination, CUdeviceptr source, size_t size, CUstream stream) {
-    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (size == 0) return check_usable(current_context());
     if (const CUresult failure = check_device(destination, size)) return failure;
     if (const CUresult failure = check_device(source, size)) return failure;
     Call call(Op::copy_within);

@@ -1,6 +1,7 @@
 #include "device_memory.h"
 
 #include "call.h"
+#include "capture.h"
 #include "host_memory.h"
 #include "pools.h"
 #include "shim_calls.h"
@@ -327,6 +328,12 @@ void DeviceMemory::info(CUdevice device, uint64_t& free, uint64_t& total) {
     total = account_.total(static_cast<size_t>(device));
 }
 
+bool DeviceMemory::scarce(CUdevice device) {
+    const std::lock_guard held(lock_);
+    const auto index = static_cast<size_t>(device);
+    return account_.left(index) < account_.total(index) / scarce_part;
+}
+
 template <class Which>
 void DeviceMemory::forget_all(Which which) {
     std::vector<uint64_t> gone;
@@ -359,6 +366,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr* dptr, size_t bytesize) {
     Context* context = current_context();
     if (const CUresult failure = check_usable(context)) return failure;
     if (!dptr || !bytesize) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     return device_memory().allocate(context, bytesize, *dptr, context->device);
 }
 
@@ -381,6 +389,7 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
     const Context* context = current_context();
     if (const CUresult failure = check_usable(context)) return failure;
     if (!dptr) return CUDA_SUCCESS;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     bool of_pool = false;
     const CUresult result = free_of_pool(dptr, of_pool);
     return of_pool ? result : device_memory().free(dptr);

@@ -58,6 +58,8 @@ class DeviceMemory {
 
     // Bytes left in the slice, and its size.
     void info(CUdevice device, uint64_t& free, uint64_t& total);
+    // Whether so little is left that what the client does not count may fail.
+    bool scarce(CUdevice device);
     // Everything of a context or GPU is gone.
     void forget_context(const Context* context);
     void forget_device(CUdevice device, const Context* primary);

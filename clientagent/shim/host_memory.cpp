@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "capture.h"
 #include "contexts.h"
 #include "deliveries.h"
 #include "device_memory.h"
@@ -113,6 +114,7 @@ CUresult cuMemHostAlloc(void** pp, size_t bytesize, unsigned Flags) {
     if (!pp) return CUDA_ERROR_INVALID_VALUE;
     constexpr unsigned known = CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
     if (Flags & ~known) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     *pp = nullptr;
     if (!bytesize) return CUDA_SUCCESS;
     // At addresses that the server keeps free, so that a kernel can be given this very pointer.
@@ -136,6 +138,7 @@ CUresult cuMemAllocHost_v2(void** pp, size_t bytesize) {
 CUresult cuMemFreeHost(void* p) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!p) return CUDA_SUCCESS;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     PinnedBlock block;
     if (!host_memory().remove(p, false, block)) return CUDA_ERROR_INVALID_VALUE;
     // As CUDA does: copies from and to this memory are over when it goes.
@@ -205,6 +208,7 @@ CUresult cuMemAllocManaged(CUdeviceptr* dptr, size_t bytesize, unsigned flags) {
     if (!dptr || !bytesize || (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
+    if (const CUresult failure = forbid_during_capture()) return failure;
     const uint64_t size = (bytesize + 4095) & ~uint64_t{4095};
     if (!device_memory().charge(context->device, size)) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t address = take_host_addresses(size);

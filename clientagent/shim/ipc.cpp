@@ -73,7 +73,7 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* pdptr, CUipcMemHandle handle, unsign
     const Context* context = current_context();
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     Name name;
-    std::memcpy(&name, &handle, sizeof name);
+    std::memcpy(static_cast<void*>(&name), &handle, sizeof name);
     const auto device = static_cast<CUdevice>(name.device);
     if (!pdptr || (Flags & ~unsigned{CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS}) || name.magic != magic ||
         !client().device(device) || name.offset > name.mapped || name.size > name.mapped - name.offset) {

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "call.h"
+#include "device_memory.h"
 #include "launch_parameters.h"
 #include "shim_calls.h"
 #include "twins.h"
@@ -40,7 +41,7 @@ CUresult pack_parameters(const Function& function, void** pointers, void** extra
                 return CUDA_ERROR_INVALID_VALUE;
             }
         }
-        if (!packed.bytes && packed.size) return CUDA_ERROR_INVALID_VALUE;
+        if ((!packed.bytes && packed.size) || packed.size < function.parameter_bytes) return CUDA_ERROR_INVALID_VALUE;
         return packed.size > most_parameter_bytes ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
     }
     if (!pointers && !function.parameters.empty()) return CUDA_ERROR_INVALID_VALUE;
@@ -78,12 +79,21 @@ CUresult check_cooperative(const Device& device, const Function& function, const
     return blocks > fitting ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CUDA_SUCCESS;
 }
 
+// A function's first launch loads its code and variables: where memory is scarce, whether that succeeds is the call's own
+// answer.
+CUresult send(Call& call, Function& function, CUdevice device) {
+    const bool first = !function.launched.load(std::memory_order_relaxed) && !function.launched.exchange(true);
+    if (!first || !device_memory().scarce(device)) return call.post();
+    call.ask();
+    return call.result();
+}
+
 CUresult launch(CUfunction handle, LaunchFrame& frame, CUstream stream, void** pointers, void** extra,
                 const CUlaunchAttribute* attributes) {
     const Context* context = current_context();
     CUresult failure = check_usable(context);
     if (failure) return failure;
-    const Function* function = find_function(handle, failure);
+    Function* function = find_function(handle, failure);
     if (!function) return failure;
     const Device& device = *client().device(context->device);
     failure = check_launch_limits(device, *function, frame);
@@ -106,7 +116,7 @@ CUresult launch(CUfunction handle, LaunchFrame& frame, CUstream stream, void** p
     call.value(frame);
     call.bytes(bytes);
     call.bytes({reinterpret_cast<const char*>(attributes), frame.attributes * sizeof(CUlaunchAttribute)});
-    return call.post();
+    return send(call, *function, context->device);
 }
 
 }  // namespace

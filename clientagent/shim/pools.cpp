@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "call.h"
+#include "capture.h"
 #include "device_memory.h"
 #include "shim_calls.h"
 
@@ -179,12 +180,57 @@ void forget_pool_blocks(const Context* context) {
     }
 }
 
+namespace {
+
+// In a captured stream an allocation is a node of the graph, and so is its end.
+template <class Add>
+CUresult add_to_capture(CUstream stream, Add add) {
+    CUstreamCaptureStatus status{};
+    cuuint64_t id = 0;
+    CUgraph graph = nullptr;
+    const CUgraphNode* known = nullptr;
+    size_t count = 0;
+    if (const CUresult failure = shim::cuStreamGetCaptureInfo_v2(stream, &status, &id, &graph, &known, &count)) {
+        return failure;
+    }
+    const std::vector<CUgraphNode> dependencies(known, known + count);
+    CUgraphNode node = nullptr;
+    if (const CUresult failure = add(&node, graph, dependencies.data(), count)) return failure;
+    return shim::cuStreamUpdateCaptureDependencies(stream, &node, 1, CU_STREAM_SET_CAPTURE_DEPENDENCIES);
+}
+
+CUresult allocate_in_graph(CUdeviceptr* address, size_t size, CUdevice device, CUstream stream) {
+    if (!address || !size) return CUDA_ERROR_INVALID_VALUE;
+    CUDA_MEM_ALLOC_NODE_PARAMS parameters{};
+    parameters.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
+    parameters.poolProps.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    parameters.poolProps.location.id = device;
+    parameters.bytesize = size;
+    const CUresult result = add_to_capture(stream, [&](CUgraphNode* node, CUgraph graph, const CUgraphNode* before,
+                                                       size_t count) {
+        return shim::cuGraphAddMemAllocNode(node, graph, before, count, &parameters);
+    });
+    if (!result) *address = parameters.dptr;
+    return result;
+}
+
+CUresult free_in_graph(CUdeviceptr address, CUstream stream) {
+    return add_to_capture(stream, [&](CUgraphNode* node, CUgraph graph, const CUgraphNode* before, size_t count) {
+        return shim::cuGraphAddMemFreeNode(node, graph, before, count, address);
+    });
+}
+
+}  // namespace
+
 namespace shim {
 
 CUresult cuMemAllocAsync(CUdeviceptr* dptr, size_t bytesize, CUstream hStream) {
     const Context* context = current_context();
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult failure = check_stream(hStream)) return failure;
+    bool capturing = false;
+    if (const CUresult failure = ask_capturing(hStream, capturing)) return failure;
+    if (capturing) return allocate_in_graph(dptr, bytesize, context->device, hStream);
     const std::lock_guard held(lock);
     return allocate(dptr, bytesize, *pools_of(context->device).in_use, hStream);
 }
@@ -203,6 +249,9 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
     if (const CUresult failure = check_stream(hStream)) return failure;
     if (const CUresult sticky = context->sticky) return sticky;
     if (!dptr) return CUDA_ERROR_INVALID_VALUE;
+    bool capturing = false;
+    if (const CUresult failure = ask_capturing(hStream, capturing)) return failure;
+    if (capturing) return free_in_graph(dptr, hStream);
     const std::lock_guard held(lock);
     const auto found = blocks().find(dptr);
     if (found == blocks().end()) return is_idle(dptr) ? CUDA_ERROR_INVALID_VALUE : device_memory().free(dptr);

@@ -1,16 +1,20 @@
 #include "twins.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "call.h"
 #include "host_memory.h"
@@ -101,6 +105,35 @@ bool find_twin(const char* memory, size_t size, uint64_t& server_address) {
     return false;
 }
 
+// A stream or a kernel may be waiting for a word that the program writes without any call: small memory, where such
+// words are, is looked at now and then.
+constexpr uint64_t most_watched = 64u << 10;
+constexpr auto watch_interval = std::chrono::milliseconds(2);
+
+void watch_small_twins() {
+    pthread_setname_np(pthread_self(), "gpuferry-twins");
+    while (!client().link()->lost()) {
+        std::this_thread::sleep_for(watch_interval);
+        if (twin_count == 0) continue;
+        const std::lock_guard held(lock);
+        for (auto& [address, twin] : twins()) {
+            if (!twin.pageable && twin.size <= most_watched) send_changes(address, twin);
+        }
+    }
+}
+
+// The caller holds the lock.
+void start_watching() {
+    static bool started = false;
+    if (started) return;
+    started = true;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    std::thread(watch_small_twins).detach();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
 CUresult send_all_changes(bool pageable_too) {
     if (twin_count == 0) return CUDA_SUCCESS;
     const std::lock_guard held(lock);
@@ -178,6 +211,7 @@ static CUresult make(void* memory, uint64_t server_address, uint64_t size, bool 
     if (const CUresult failure = call.post()) return failure;
     twins().emplace(server_address, Twin{static_cast<char*>(memory), size, std::make_unique<char[]>(size), pageable});
     ++twin_count;
+    start_watching();
     return CUDA_SUCCESS;
 }
 

@@ -11,8 +11,8 @@ def _list(count: str) -> str:
 
 
 FAMILY.create("cuGraphCreate")
-FAMILY.create("cuGraphClone", wrapped=True)
-FAMILY.post("cuGraphDestroy", destroys="hGraph", wrapped=True)
+FAMILY.ask("cuGraphClone", wrapped=True)
+FAMILY.ask("cuGraphDestroy", destroys="hGraph", wrapped=True)  # a graph inside another is refused
 FAMILY.ask("cuGraphAddEmptyNode cuGraphAddChildGraphNode", _DEPENDENCIES)
 FAMILY.ask("cuGraphAddEventRecordNode cuGraphAddEventWaitNode", _DEPENDENCIES)
 FAMILY.ask("cuGraphAddMemsetNode cuGraphAddMemFreeNode", _DEPENDENCIES)

@@ -24,11 +24,20 @@ MODULES = (
 )
 # What is not the same when forwarded, and why.
 GRANULES = "memory is taken from the slice in granules of 2 MiB, as NVIDIA's driver does, not byte by byte"
+DESCRIPTORS = "a file descriptor does not cross machines (the device's attributes say so)"
+REGISTERED = "registered memory has another address on the device (its attribute says so)"
 DIFFERENT = {
     "test_fragmentation_costs_no_memory": GRANULES,
     "test_memory_ends_exactly_at_the_configured_size": GRANULES,
-    "test_pinned_and_registered_memory": "registered memory has another address on the device (its attribute says so)",
+    "test_pinned_and_registered_memory": REGISTERED,
+    "test_kernels_reach_host_memory": REGISTERED,
     "test_freeing_waits_for_the_work_in_flight": "cuMemFree is posted: it is the server that waits",
+    "test_launch_limits_are_checked_at_the_call": "the block shape that a kernel requires is no attribute of it: "
+    "the launch is posted, and the next call that waits reports it",
+    "test_pageable_sources_are_taken_at_the_call_and_pinned_ones_later": "a pinned source is read at the call, unless "
+    "the device reaches it or a host function is under way; CUDA forbids to change it before the copy is done",
+    "test_an_exported_pool_in_another_process": DESCRIPTORS,
+    "test_exported_memory_in_another_process": DESCRIPTORS,
 }
 
 
