@@ -90,6 +90,7 @@ CUresult put_kernel_node(const NodeTarget& target, const CUDA_KERNEL_NODE_PARAMS
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult failure = target.check()) return failure;
     const auto handle = parameters.func ? parameters.func : reinterpret_cast<CUfunction>(parameters.kern);
+    if (!handle) return CUDA_ERROR_INVALID_VALUE;
     CUresult failure = CUDA_SUCCESS;
     const Function* function = find_function(handle, failure);
     if (!function) return failure;

@@ -67,6 +67,8 @@ void HostMemory::set_device_address(uintptr_t base, uint64_t address) {
 
 namespace {
 
+constexpr uint64_t largest_address = 1ull << 47;
+
 // Whether every page of the range belongs to this process.
 bool is_mapped(const void* start, size_t size) {
     const auto first = reinterpret_cast<uintptr_t>(start) & ~uintptr_t{4095};
@@ -117,6 +119,8 @@ CUresult cuMemHostAlloc(void** pp, size_t bytesize, unsigned Flags) {
     if (const CUresult failure = forbid_during_capture()) return failure;
     *pp = nullptr;
     if (!bytesize) return CUDA_SUCCESS;
+    if (bytesize > largest_address) return CUDA_ERROR_INVALID_VALUE;
+    if (bytesize > client().snapshot().host_size / 4) return CUDA_ERROR_OUT_OF_MEMORY;
     // At addresses that the server keeps free, so that a kernel can be given this very pointer.
     const uint64_t address = take_host_addresses(bytesize);
     if (!address) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -209,6 +213,7 @@ CUresult cuMemAllocManaged(CUdeviceptr* dptr, size_t bytesize, unsigned flags) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     if (const CUresult failure = forbid_during_capture()) return failure;
+    if (bytesize > largest_address) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t size = (bytesize + 4095) & ~uint64_t{4095};
     if (!device_memory().charge(context->device, size)) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t address = take_host_addresses(size);

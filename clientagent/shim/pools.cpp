@@ -248,7 +248,7 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult failure = check_stream(hStream)) return failure;
     if (const CUresult sticky = context->sticky) return sticky;
-    if (!dptr) return CUDA_ERROR_INVALID_VALUE;
+    if (!dptr) return CUDA_SUCCESS;
     bool capturing = false;
     if (const CUresult failure = ask_capturing(hStream, capturing)) return failure;
     if (capturing) return free_in_graph(dptr, hStream);
@@ -398,7 +398,7 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
 CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* map, size_t count) {
     const std::lock_guard held(lock);
     MemoryPool* found = find_pool(pool);
-    if (!found || (count && !map)) return CUDA_ERROR_INVALID_VALUE;
+    if (!found || !count || !map) return CUDA_ERROR_INVALID_VALUE;
     for (size_t i = 0; i < count; ++i) {
         if (map[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
         if (!client().device(map[i].location.id)) return CUDA_ERROR_INVALID_DEVICE;

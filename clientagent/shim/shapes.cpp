@@ -159,7 +159,9 @@ CUresult copy_shape_captured(CUDA_MEMCPY3D copy, CUstream stream) {
 }
 
 CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking) {
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = check_usable(current_context())) return failure;
+    const Handle resolved = resolve_stream(stream);
+    if (resolved > 2 && !handles_table().living(Kind::stream, resolved)) return CUDA_ERROR_INVALID_HANDLE;
     if (copy.WidthInBytes == 0 || copy.Height == 0 || copy.Depth == 0) return CUDA_SUCCESS;
     bool capturing = false;
     CUresult failure = ask_capturing(stream, capturing);

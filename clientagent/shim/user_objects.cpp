@@ -1,5 +1,7 @@
 // User objects: counted by the client. A graph that is instantiated or cloned hands its holds on; when the last hold is
 // gone, and with it all device work that may use the object, its destructor runs.
+#include <algorithm>
+#include <cstring>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -16,6 +18,8 @@ struct UserObject {
     CUhostFn destroy = nullptr;
     unsigned count = 0;
 };
+
+constexpr size_t most_log = 64u << 10;
 
 using Holds = std::map<Handle, unsigned>;  // object → how many times
 
@@ -142,7 +146,14 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* phGraphExec, CUgraph hGraph, u
 
 CUresult cuGraphInstantiate_v2(CUgraphExec* phGraphExec, CUgraph hGraph, CUgraphNode* phErrorNode, char* logBuffer,
                                size_t bufferSize) {
-    const CUresult result = forward_cuGraphInstantiate_v2(phGraphExec, hGraph, phErrorNode, logBuffer, bufferSize);
+    // Only the text comes back, not the whole buffer.
+    std::vector<char> text(logBuffer ? std::min(bufferSize, most_log) : 0);
+    const CUresult result = forward_cuGraphInstantiate_v2(phGraphExec, hGraph, phErrorNode,
+                                                          text.empty() ? nullptr : text.data(), text.size());
+    if (!text.empty()) {
+        text.back() = 0;
+        if (text.front()) std::memcpy(logBuffer, text.data(), std::strlen(text.data()) + 1);
+    }
     if (!result) hand_on(to_handle(hGraph), to_handle(*phGraphExec));
     return result;
 }
@@ -164,12 +175,14 @@ CUresult cuGraphInstantiateWithParams(CUgraphExec* phGraphExec, CUgraph hGraph,
 }
 
 CUresult cuGraphDestroy(CUgraph hGraph) {
+    if (!hGraph) return CUDA_ERROR_INVALID_VALUE;
     const CUresult result = forward_cuGraphDestroy(hGraph);
     if (!result) drop_holds(to_handle(hGraph));
     return result;
 }
 
 CUresult cuGraphExecDestroy(CUgraphExec hGraphExec) {
+    if (!hGraphExec) return CUDA_ERROR_INVALID_VALUE;
     const CUresult result = forward_cuGraphExecDestroy(hGraphExec);
     if (!result) drop_holds(to_handle(hGraphExec));
     return result;

@@ -32,6 +32,8 @@ sys.path[:0] = [str(HERE), str(ROOT / "tests" / "gpuserver" / "forwarding")]
 
 from program_servers import ProgramServers  # noqa: E402
 
+from clientagent.run import find_shim  # noqa: E402
+
 BUILD = ROOT / "build" / "programs"
 TIME_LIMIT = 560  # seconds; a program that hangs must not hold the suite
 Array = npt.NDArray[Any]
@@ -101,15 +103,18 @@ class Runner:
         options: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
         status: int = 0,
+        library: str = "",
     ) -> Result:
+        """`library`: what the program loads beside libcuda; without it in the client's folder, it runs natively."""
         options = options or {}
         words, variables = list(map(str, command)), dict(environment or {})
-        if self.servers is None:
+        forwards = self.servers is not None and (not library or (find_shim() / library).exists())
+        if self.servers is None or not forwards:
             # Processes share a software GPU's memory by its UUID, as they would a real one's: each program gets its
             # own.
             uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(int(str(options.get("devices", 1)))))
             variables = {"GPUFERRY_SOFTGPU_UUID": uuids, **variables}
-            return self.run([*WAYS[self.way](options), *words], variables, status)
+            return self.run([*WAYS.get(self.way, native)(options), *words], variables, status)
         server = self.servers.with_options(options)
         if self.way == "forwarded":
             return self.run([*server.prefix(), *words], variables, status)
@@ -218,6 +223,7 @@ def run_python(run_program: Runner) -> Iterator[Callable[..., Result]]:
         arguments: Sequence[str] = (),
         options: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
+        library: str = "",
     ) -> Result:
         # What NVRTC made is kept between runs, beside the built programs: compiling a hundred kernels takes minutes.
         cache = {"CUPY_CACHE_DIR": str(BUILD / "cupy"), "NUMBA_CACHE_DIR": str(run_program.folder / "numba")}
@@ -226,6 +232,7 @@ def run_python(run_program: Runner) -> Iterator[Callable[..., Result]]:
             [sys.executable, script, *arguments],
             options=options,
             environment={**cache, **(environment or {})},
+            library=library,
         )
 
     return run

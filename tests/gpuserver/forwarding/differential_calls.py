@@ -50,8 +50,6 @@ class Objects:
         self.begin()
         self.stale["graph_node"] = self.get("graph_node")
         self.end()
-        self.freed = driver.allocate(4096)
-        driver.ok("cuMemFree_v2", ctypes.c_uint64(self.freed))
 
     def _out(self, name: str, *arguments: Any, first: bool = True) -> int:
         place = ctypes.c_uint64()
@@ -84,6 +82,8 @@ class Objects:
             return self._out("cuModuleLoadData", PTX)
         if kind == "function":
             return self._out("cuModuleGetFunction", c64(self.get("module")), b"add_one")
+        if kind == "kernel":
+            return self._out("cuLibraryGetKernel", c64(self.library), b"add_one")
         if kind == "graph":
             return self._out("cuGraphCreate", 0)
         if kind == "graph_node":
@@ -150,8 +150,6 @@ def address(objects: Objects, state: str) -> int:
         return 0
     if state == "junk":
         return 0x1234_5678_9000
-    if state == "freed":
-        return objects.freed
     place = objects.get("memory")
     return place + {"valid": 0, "inside": 4, "end": 4095}[state]
 

@@ -18,6 +18,7 @@ HELD = frozenset(
         "context",
         "module",
         "function",
+        "kernel",
         "library",
         "array",
         "stream",
@@ -64,6 +65,7 @@ LEFT_OUT = {
     "cuCtxEnablePeerAccess": "there is one GPU",
     "cuMemHostRegister_v2": "a buffer of the test's must not stay registered",
     "cuMemFreeHost": "a buffer of the test's is no memory of the driver's",
+    "cuLinkCreate_v2": "reads as many options as it is told",
     "cuLinkAddData_v2": "needs a link of its own",
     "cuLinkAddFile_v2": "reads files",
     "cuModuleLoad": "reads files",
@@ -78,18 +80,23 @@ LEFT_OUT = {
 
 # Their addresses may be host memory: what is no memory at all ends the program.
 UNIFIED = frozenset({"cuMemcpy", "cuMemcpyAsync", "cuMemcpyWithAttributesAsync"})
-NO_MEMORY = (["address", "null"], ["address", "junk"], ["address", "freed"])
+# How much of an array there is only the server knows: a count beyond the caller's buffer is read to its end.
+OF_ARRAYS = frozenset({"cuMemcpyHtoA_v2", "cuMemcpyHtoAAsync_v2", "cuMemcpyAtoH_v2", "cuMemcpyAtoHAsync_v2"})
+BUFFER = 8192
+# The software GPU's pools wrap around there, and answer wrongly from then on.
+OF_POOLS = frozenset({"cuMemAllocAsync", "cuMemAllocFromPoolAsync"})
+NO_MEMORY = (["address", "null"], ["address", "junk"])
 
 
 def _variants(spelled: str, name: str) -> list[Argument] | None:
     """The arguments to try for a parameter, the valid one first; None for a type that the plan cannot make."""
     spelled = spelled.replace(" *", "*").strip()
     if spelled in HANDLE_KINDS:
-        kind = HANDLE_KINDS[spelled]
+        kind = "kernel" if spelled == "CUkernel" else HANDLE_KINDS[spelled]
         states = ["valid", "null", "stale", "wrong", "junk"] if kind in HELD else ["null", "junk"]
         return [["handle", kind, state] for state in states]
     if spelled == "CUdeviceptr":
-        return [["address", state] for state in ("valid", "null", "inside", "end", "freed", "junk")]
+        return [["address", state] for state in ("valid", "null", "inside", "end", "junk")]
     if spelled == "size_t":
         first = 2 if "count" in name.lower() or name.startswith("num") else 16
         return [["number", first, 8], *(["number", n, 8] for n in SIZES)]
@@ -124,6 +131,12 @@ def make_plan(specification: Specification) -> list[Step]:
         for position, choice in enumerate(known):
             for other in choice[1:]:
                 if call.symbol in UNIFIED and other in NO_MEMORY:
+                    continue
+                if call.symbol.startswith("cuMemsetD2D") and other == ["number", (1 << 64) - 1, 8]:
+                    continue  # the software GPU sets rows that wrap around the address space
+                if call.symbol in OF_POOLS and other == ["number", (1 << 64) - 1, 8]:
+                    continue
+                if call.symbol in OF_ARRAYS and other[0] == "number" and int(str(other[1])) > BUFFER:
                     continue
                 plan.append((call.symbol, [*valid[:position], other, *valid[position + 1 :]]))
     return plan

@@ -20,7 +20,19 @@ from gpuserver.softgpu.command import program_environment
 PROGRAM = Path(__file__).resolve().parent / "differential_calls.py"
 BATCHES = 4
 # Functions whose answers differ, each with the reason.
-OTHERWISE: dict[str, str] = {}
+TWO_DIMENSIONS = "that an array has two dimensions is known to the server alone, and its copies are one row's"
+CARVED = "small blocks share a granule: the server sees no end between them"
+OTHERWISE = {
+    "cuGraphDestroyNode": "no node is answered as a wrong one",
+    "cuGraphAddMemcpyNode": "a node that copies nothing still has to say between what",
+    "cuMemAddressReserve": "addresses come from the session's window, which is smaller than the whole address space",
+    "cuMemcpyAtoHAsync_v2": TWO_DIMENSIONS,
+    "cuMemcpyAtoH_v2": TWO_DIMENSIONS,
+    "cuMemcpyHtoAAsync_v2": TWO_DIMENSIONS,
+    "cuMemcpyHtoA_v2": TWO_DIMENSIONS,
+    "cuMemcpyPeer": CARVED,
+    "cuMemcpyPeerAsync": CARVED,
+}
 
 
 @functools.cache
@@ -62,8 +74,9 @@ def answers(line: str) -> tuple[str, int, int, str]:
     return symbol, int(code), int(waited), " ".join(numbers).strip()
 
 
-def difference(native: str, forwarded: str) -> str:
-    """Empty for the same answer; LATER for the same code from the next call that waits."""
+def difference(native: str, forwarded: str, hopeless: bool) -> str:
+    """Empty for the same answer; LATER for the same code from the next call that waits. `hopeless`: the call fails with
+    the best arguments that the plan has, so that a wrong one more may be the one that is reported."""
     symbol, code, waited, numbers = answers(native)
     other_symbol, other_code, other_waited, other_numbers = answers(forwarded)
     assert symbol == other_symbol
@@ -71,14 +84,17 @@ def difference(native: str, forwarded: str) -> str:
         return ""
     if code and (other_code, other_waited) == (0, code):
         return LATER
+    if hopeless and code and other_code:
+        return ""
     return f"{symbol}: natively {code} {waited} {numbers!r}, forwarded {other_code} {other_waited} {other_numbers!r}"
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_every_call_answers_the_same(software_server: GpuServer, tmp_path: Path, batch: int) -> None:
     steps = plan()
-    size = -(-len(steps) // BATCHES)
-    mine = steps[batch * size : (batch + 1) * size]
+    functions = list(dict.fromkeys(symbol for symbol, _ in steps))
+    chosen = set(functions[batch::BATCHES])
+    mine = [step for step in steps if step[0] in chosen]
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(mine))
     native = run_natively(path).splitlines()
@@ -90,12 +106,13 @@ def test_every_call_answers_the_same(software_server: GpuServer, tmp_path: Path,
     assert done.returncode == 0, f"{done.returncode}: {done.stdout[-300:]}{done.stderr[-2000:]}"
     forwarded = done.stdout.splitlines()
     assert len(forwarded) == len(known)
+    best = {symbol: answers(line)[1] for line, (symbol, _) in reversed([*zip(native, mine, strict=True)])}
     wrong = []
     for i, line in zip(known, forwarded, strict=True):
         symbol, arguments = mine[i]
-        found = difference(native[i], line)
+        found = difference(native[i], line, bool(best[symbol]))
         if found and found != LATER and symbol not in OTHERWISE:
             wrong.append(f"{found} | {json.dumps(arguments)}")
-        if found == LATER and symbol not in posted():
+        if found == LATER and symbol not in posted() and symbol not in OTHERWISE:
             wrong.append(f"{symbol} is not posted but reports its error late | {json.dumps(arguments)}")
     assert not wrong, "\n".join(wrong)
