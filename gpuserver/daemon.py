@@ -236,9 +236,9 @@ class Daemon:
         return await self._execute(connection, arguments, environment, account.descriptor)
 
     async def _run_nvml_worker(self, connection: socket.socket, slices: tuple[Slice, ...]) -> None:
-        ordinals = ",".join(str(s.ordinal) for s in slices)
+        gpus = ",".join(f"{s.ordinal}:{s.memory_mib}" for s in slices)
         environment = {**os.environ, **self.worker.environment}
-        arguments = ["--nvml", self.worker.nvml, "--gpus", ordinals]
+        arguments = ["--nvml", self.worker.nvml, "--gpus", gpus]
         worker = await self._execute(connection, arguments, environment)
         connection.close()
         await worker.wait()

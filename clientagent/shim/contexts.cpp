@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "arrays.h"
 #include "call.h"
 #include "device_memory.h"
 #include "shim_calls.h"
@@ -58,6 +59,7 @@ CUresult end_primary(Context* context) {
     call.value<uint64_t>(static_cast<uint64_t>(context->device));
     context->sticky = CUDA_SUCCESS;
     drop_context_local_storage(context);
+    forget_arrays(context);
     device_memory().forget_device(context->device);
     return call.post_anywhere();
 }
@@ -270,6 +272,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx) {
     drop_context_local_storage(context);
     ThreadState& state = thread_state;
     if (current_context() == context) --state.depth;
+    forget_arrays(context);
     device_memory().forget_context(context);
     return result;
 }

@@ -39,13 +39,12 @@ DeviceMemory& device_memory() {
     return *only;
 }
 
-void DeviceMemory::open(const Snapshot& snapshot, const std::string& lease) {
+void DeviceMemory::open(const Snapshot& snapshot) {
     const std::lock_guard held(lock_);
     granularity_ = snapshot.granularity;
     window_end_ = snapshot.window_base + snapshot.window_size;
     room_[snapshot.window_base] = snapshot.window_size;
     cursor_ = snapshot.window_base;
-    account_.open(lease);
     for (const Device& device : snapshot.devices) {
         account_.set_budget(pools_.size(), device.total, device.limit);
         pools_.emplace_back();

@@ -28,8 +28,8 @@ struct Stretch {
 
 class DeviceMemory {
   public:
-    // `lease`: 32 hexadecimal digits.
-    void open(const Snapshot& snapshot, const std::string& lease);
+    // The account is open already.
+    void open(const Snapshot& snapshot);
 
     CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device);
     CUresult free(CUdeviceptr address);

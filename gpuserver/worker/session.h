@@ -51,6 +51,8 @@ class Session {
     // Makes the context current in the dispatcher thread.
     CUresult make_current(Handle handle);
     [[nodiscard]] CUcontext current() const { return current_; }
+    // The place in `devices` of the current context's GPU.
+    [[nodiscard]] size_t device_of_current() const;
 
     // Reads the next `size` bytes of the request's bulk data, wherever they are now.
     void take_bulk(void* place, size_t size);
