@@ -58,7 +58,7 @@ check: venv  ## ruff, mypy strict, import contracts, clang-format
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/vermin -q --no-tips --eval-annotations --target=3.9- --violations clientagent gpuserver/protocol/control
+	$(BIN)/vermin -q --no-tips --eval-annotations --target=3.9- --violations clientagent gpuserver/protocol/control gpuserver/protocol/version.py appliance/deploy/on_target
 	git ls-files '*.cpp' '*.h' | xargs -r $(BIN)/clang-format --dry-run -Werror
 
 format: venv  ## rewrite the sources in the agreed format

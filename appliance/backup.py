@@ -37,7 +37,7 @@ class BackupError(RuntimeError):
 
 
 def _tables() -> list[Table]:
-    return [table for table in Base.metadata.sorted_tables if table.name not in ("instance", "change")]
+    return [table for table in Base.metadata.sorted_tables if table.name not in ("instance", "change", "run_executor")]
 
 
 def write_backup(site: Site, engine: Engine, path: Path) -> dict[str, int]:

@@ -32,11 +32,12 @@ from appliance.peers import Directory, enrol
 from appliance.placement import RequestError, Shape
 from appliance.pool import OvercommittedError
 from appliance.questions import Questions
-from appliance.site import Site, own_version
+from appliance.site import Site
 from appliance.state.database import DatabaseGoneError, DeposedError, Office
 from appliance.state.models import ServerState
 from gpuserver.protocol.control import messages
 from gpuserver.protocol.control.codec import MalformedMessageError, decode, encode, printable
+from gpuserver.protocol.version import own_version
 
 log = structlog.get_logger(__name__)
 TICK_S = 1.0
@@ -259,6 +260,10 @@ class ControlLoop:
         metrics.MESSAGES.labels(content.KIND).inc()
         if isinstance(content, messages.Heartbeat):
             self._heartbeat(source, content, now)
+            return None
+        if isinstance(content, messages.Ask) and content.question == "stats":
+            rows = self.questions.stats(self.ledger, self.presence.use, source.peer.id)
+            self.bus.send(source.route, encode(messages.Answer(content.number, tuple(rows))))
             return None
         if isinstance(content, messages.Ask):
             self.questions.ask(source, content, self.bus.send)

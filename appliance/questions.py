@@ -1,8 +1,11 @@
-"""What clients may ask over the bus: their leases, the pool's GPUs, the servers, health. Answered aside of the loop."""
+"""What clients may ask over the bus: their leases and how those are used, the pool's GPUs, the servers, health.
+
+Answered aside of the control loop, from the database; `stats` alone comes from what the loop has heard of daemons.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,14 +14,16 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from appliance.bus import Incoming
+from appliance.ledger import Ledger
 from appliance.state.database import DatabaseGoneError, reading
 from appliance.state.models import Gpu, Lease, LeaseState, Reading, Server, Slice, SliceState
 from gpuserver.protocol.control.codec import encode, printable
-from gpuserver.protocol.control.messages import Answer, Ask, Refused
+from gpuserver.protocol.control.messages import Answer, Ask, LeaseUse, Refused
 
 log = structlog.get_logger(__name__)
 Row = dict[str, str]
 ROWS = 10_000
+USED = ("sessions", "memory_mib", "calls", "round_trips", "bytes")
 
 
 class Questions:
@@ -28,6 +33,25 @@ class Questions:
         self.engine = engine
         self._later = later
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="question")
+
+    @staticmethod
+    def stats(ledger: Ledger, use: Mapping[str, Mapping[str, LeaseUse]], peer: str) -> list[Row]:
+        """How the leases of a client are used on each server. In the control loop's thread."""
+        rows = []
+        for lease in [each for each in ledger.leases.values() if each.member.id == peer]:
+            for server in lease.servers:
+                known = use.get(server, {}).get(lease.id) or LeaseUse(lease.id, 0, 0.0)
+                facts = {name: str(getattr(known, name)) for name in USED}
+                rows.append(
+                    {
+                        "lease": lease.id,
+                        "server": ledger.pool.servers[server].name,
+                        "idle_s": f"{known.idle_s:.0f}",
+                        "program": printable(lease.program),
+                        **facts,
+                    }
+                )
+        return rows
 
     def ask(self, source: Incoming, question: Ask, send: Callable[[bytes, bytes], bool]) -> None:
         self._threads.submit(self._answer, source, question, send)
@@ -87,6 +111,8 @@ def _leases(session: Session, peer: str) -> list[Row]:
 
 def _gpus(session: Session, peer: str) -> list[Row]:
     query = select(Gpu, Server).join(Server, Server.id == Gpu.server_id).order_by(Server.name, Gpu.ordinal).limit(ROWS)
+    measured = select(Reading.subject, Reading.value).where(Reading.check == "gpu.temperature")
+    heat = {row.subject: row.value for row in session.execute(measured)}
     return [
         {
             "server": server.name,
@@ -96,6 +122,7 @@ def _gpus(session: Session, peer: str) -> list[Row]:
             "free_mib": str(gpu.memory_mib - gpu.reserved_mib),
             "state": gpu.state if server.state == "active" else server.state,
             "id": gpu.id,
+            "temperature": heat.get(gpu.id, ""),
         }
         for gpu, server in session.execute(query)
     ]

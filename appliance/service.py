@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 
 import structlog
@@ -15,8 +16,11 @@ from appliance.api.app import make_app
 from appliance.control import ControlLoop
 from appliance.ids import new_id
 from appliance.retention import forget_old
+from appliance.runs.engine import RunEngine
+from appliance.runs.work import Ground
 from appliance.site import Site
 from appliance.state.database import DatabaseGoneError, migrate, open_database
+from appliance.vcenters import Vcenters
 
 log = structlog.get_logger(__name__)
 HOUSEKEEPING_S = 3600.0
@@ -33,12 +37,16 @@ def serve(site: Site) -> int:
         log.info("certificate-renewed", days=certificates.days_left(site.folder))
     loop = ControlLoop(site, engine, new_id(f"{socket.gethostname()}-{os.getpid()}"))
     loop.start()
+    vcenters = Vcenters(site, engine)
+    runs = RunEngine(Ground(site, engine, loop, vcenters))
+    vcenters.start()
+    runs.start()
     stopping = threading.Event()
     housekeeping = threading.Thread(target=_keep_house, args=(loop, stopping), name="housekeeping", daemon=True)
     housekeeping.start()
     server = uvicorn.Server(
         uvicorn.Config(
-            make_app(site, engine, loop),
+            make_app(site, engine, loop, runs),
             host=config.listen,
             port=config.api_port,
             ssl_certfile=str(site.folder / "tls.pem") if config.tls else None,
@@ -57,9 +65,15 @@ def serve(site: Site) -> int:
         server.run()
     finally:
         stopping.set()
+        idle = runs.stop()
+        vcenters.stop()
         loop.stop()
         engine.dispose()
-    return 0 if server.started else 1
+    if not idle:
+        log.info("runs-left", why="a step is still at work; the next start resumes it")
+    sys.stderr.flush()
+    # Threads of workflows that wait for their turn would keep the interpreter; DBOS resumes them all the same.
+    os._exit(0 if server.started else 1)
 
 
 def _keep_house(loop: ControlLoop, stopping: threading.Event) -> None:

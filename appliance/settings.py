@@ -46,6 +46,29 @@ class Settings(BaseModel):
     """Above it, a health check warns of a GPU."""
     max_round_trip_us: float = Field(default=200.0, ge=1, le=1e6)
     """Above it, a health check warns of the path."""
+    runs_per_vcenter: int = Field(default=8, ge=1, le=100)
+    """How many runs work on one vCenter at a time; taken in when the appliance starts."""
+    guests_at_once: int = Field(default=50, ge=1, le=500)
+    """How many client machines are worked on at a time; taken in when the appliance starts."""
+    ssh_user: str = Field(default="gpuferry", min_length=1, max_length=64)
+    """Who logs in to servers and clients, where a run does not say otherwise."""
+    ssh_key: str = Field(default="", max_length=20000)
+    """The private key; it is sealed, and shown as "sealed"."""
+    ssh_password: str = Field(default="", max_length=500)
+    """Sealed as well."""
+    sudo_password: str = Field(default="", max_length=500)
+    """Sealed as well."""
+
+
+SEALED = "sealed"
+"""What is shown instead of a secret. Sent back, it leaves the secret as it is."""
+SECRETS = ("ssh_key", "ssh_password", "sudo_password")
+
+
+def read_secrets(session: Session) -> dict[str, str]:
+    """The sealed texts of the secrets that are set, by name of the setting."""
+    rows = session.scalars(select(Setting).where(Setting.key.in_(SECRETS)))
+    return {row.key: row.value["sealed"] for row in rows if row.value.get("sealed")}
 
 
 def read_settings(session: Session) -> Settings:

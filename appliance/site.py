@@ -18,20 +18,11 @@ import hmac
 import json
 import secrets
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 
 from gpuserver.protocol.control.curve import new_keys, write_private
-
-
-def own_version() -> str:
-    """gpuferry's version; that of the source tree where it is not installed."""
-    try:
-        return version("gpuferry")
-    except PackageNotFoundError:
-        return "0.1.0"
 
 
 class SiteError(RuntimeError):

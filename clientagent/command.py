@@ -21,8 +21,9 @@ class Subcommand:
 
 
 SUBCOMMANDS = {
-    "run": Subcommand("clientagent.run:main", "client", "run a program on the GPUs of a GPU server"),
-    "smi": Subcommand("clientagent.show:smi", "client", "the same in the manner of nvidia-smi"),
+    "run": Subcommand("clientagent.run:main", "client", "run a program on GPUs of the pool, or of one server"),
+    "smi": Subcommand("clientagent.listing:smi", "client", "the pool in the manner of nvidia-smi; or one server"),
+    "stats": Subcommand("clientagent.pool_show:stats_main", "client", "how your leases are used"),
     "version": Subcommand("clientagent.show:version", "client", "the versions of this client"),
     "gpuserver": Subcommand("gpuserver.command:main", "gpuserver", "the GPU server daemon"),
     "enrol": Subcommand("clientagent.pool_commands:enrol_main", "client", "make this machine known to the appliance"),

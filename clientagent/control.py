@@ -20,10 +20,11 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from gpuserver.protocol.control import messages
 from gpuserver.protocol.control.codec import printable
-from gpuserver.protocol.control.curve import Identity, load_identity
+from gpuserver.protocol.control.curve import Identity, identity_path, load_identity
 from gpuserver.protocol.control.link import ControlLink
+from gpuserver.protocol.version import own_version
 
-VERSION = "0.1.0"
+VERSION = own_version()
 
 
 class LeaseDeniedError(RuntimeError):
@@ -36,22 +37,17 @@ class LeaseDeniedError(RuntimeError):
         self.nearest = nearest
 
 
+class WithdrawnError(RuntimeError):
+    """Whoever wanted the lease does not want it any more."""
+
+
 class ApplianceAwayError(RuntimeError):
     """No appliance process answered in time."""
 
 
-def identity_path() -> Path:
-    """`GPUFERRY_IDENTITY`, or the machine's identity, or the user's own."""
-    override = os.environ.get("GPUFERRY_IDENTITY")
-    if override:
-        return Path(override)
-    machine = Path("/etc/gpuferry/identity.json")
-    return machine if machine.exists() else Path.home() / ".config" / "gpuferry" / "identity.json"
-
-
 def find_identity() -> Identity:
     """The identity of this client VM. Raises IdentityError."""
-    return load_identity(identity_path())
+    return load_identity(identity_path(messages.CLIENT))
 
 
 def esxi_host() -> str:
@@ -133,10 +129,12 @@ class ClientControl:
         wanted: messages.RequestLease,
         on_queued: Optional[Callable[[messages.Queued], None]] = None,
         on_trouble: Optional[Callable[[str], None]] = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> messages.Granted:
         """Ask for a lease and wait for it, as long as the request's own time-out allows.
 
-        Raises LeaseDeniedError. While the appliance cannot decide it is asked again, and `on_trouble` is told why.
+        Raises LeaseDeniedError, or WithdrawnError when `cancelled` turns True. While the appliance cannot decide it is
+        asked again, and `on_trouble` is told why.
         """
         inbox: queue.Queue[Any] = queue.Queue()
         self._asked[wanted.request] = wanted, inbox
@@ -146,6 +144,8 @@ class ClientControl:
         try:
             while True:
                 now = time.monotonic()
+                if cancelled():
+                    raise WithdrawnError(f"request {wanted.request} was withdrawn")
                 if deadline is not None and now > deadline + 5.0:
                     raise LeaseDeniedError("timeout", f"no answer within {wanted.timeout_s:g} s")
                 if again_at is not None and now >= again_at:
@@ -186,7 +186,7 @@ class ClientControl:
         self.link.send(messages.ReleaseLease(lease, reason))
 
     def ask(self, question: str, timeout_s: float = 10.0) -> List[Dict[str, str]]:
-        """Put a question (`leases`, `gpus`, `servers`, `health`). Raises ApplianceAwayError."""
+        """Put a question (`leases`, `stats`, `gpus`, `servers`, `health`). Raises ApplianceAwayError."""
         inbox: queue.Queue[Any] = queue.Queue()
         self._number += 1
         self._answers[self._number] = inbox

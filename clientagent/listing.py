@@ -1,11 +1,19 @@
-"""`gpuferry list`: the pool's GPUs as the appliance knows them, or one GPU server's when `--server` names it."""
+"""`gpuferry list` and `smi`: the pool as the appliance knows it, or one GPU server when `--server` names it."""
 
 from __future__ import annotations
 
-from clientagent import pool_commands, show
+from typing import List
+
+from clientagent import pool_commands, pool_show, show
 
 
-def main(arguments: list[str]) -> int:
-    if any(argument.split("=")[0] == "--server" for argument in arguments):
-        return show.list_gpus(arguments)
-    return pool_commands.list_main(arguments)
+def _names_a_server(arguments: List[str]) -> bool:
+    return any(argument.split("=")[0] == "--server" for argument in arguments)
+
+
+def main(arguments: List[str]) -> int:
+    return show.list_gpus(arguments) if _names_a_server(arguments) else pool_commands.list_main(arguments)
+
+
+def smi(arguments: List[str]) -> int:
+    return show.smi(arguments) if _names_a_server(arguments) else pool_show.smi_main(arguments)

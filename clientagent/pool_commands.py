@@ -17,11 +17,10 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 from clientagent.control import (
     VERSION,
@@ -29,19 +28,22 @@ from clientagent.control import (
     ClientControl,
     LeaseDeniedError,
     find_identity,
-    identity_path,
 )
+from clientagent.keeper import prepare_program
 from clientagent.lease_options import add_lease_options, duration, request_from
+from clientagent.program import RunError, become, check_program, find_shim, program_environment
 from gpuserver.protocol.control import messages, path
-from gpuserver.protocol.control.curve import IdentityError, TicketError, parse_ticket, write_private
+from gpuserver.protocol.control.codec import build, encode
+from gpuserver.protocol.control.curve import IdentityError, TicketError, identity_path, parse_ticket, write_private
 from gpuserver.protocol.control.enrolment import EnrolmentError, enrol_into
 
 OBSERVE_EVERY_S = 60.0
 
 
 def state_folder() -> Path:
-    """Where requested leases are noted for `gpuferry client`."""
-    return identity_path().parent
+    """Where requested leases are noted for `gpuferry client`: `GPUFERRY_STATE`, or beside the identity."""
+    folder = os.environ.get("GPUFERRY_STATE")
+    return Path(folder) if folder else identity_path(messages.CLIENT).parent
 
 
 def lease_file() -> Path:
@@ -80,7 +82,7 @@ def enrol(arguments: List[str]) -> int:
     parser.add_argument("--identity", type=Path, default=None, help="where its key is kept")
     options = parser.parse_args(arguments)
     ticket = parse_ticket(sys.stdin.readline() if options.ticket == "-" else options.ticket)
-    path = options.identity or identity_path()
+    path = options.identity or identity_path(options.role)
     identity = enrol_into(path, ticket, options.role, options.name, VERSION)
     sys.stdout.write(f"{identity.name} is enrolled as {identity.id}; its key is in {path}\n")
     return 0
@@ -100,7 +102,7 @@ def request(arguments: List[str]) -> int:
         granted = control.acquire(wanted, on_queued=_tell_place, on_trouble=say)
     finally:
         control.link.stop()
-    write_private(lease_file(), json.dumps(_noted(granted)).encode())
+    write_private(lease_file(), encode(granted))
     for grant in granted.grants:
         for each in grant.slices:
             sys.stdout.write(f"GPU {each.ordinal}: {each.memory_mib} MiB of {each.gpu} on {grant.name}\n")
@@ -111,26 +113,8 @@ def _tell_place(queued: messages.Queued) -> None:
     say(f"waiting, number {queued.position} in the queue: {queued.reason}")
 
 
-def _noted(granted: messages.Granted) -> Dict[str, Any]:
-    """What `gpuferry client` needs to know of a lease."""
-    return {
-        "lease": granted.lease,
-        "fence": granted.fence,
-        "grants": [
-            {
-                "server": grant.server,
-                "name": grant.name,
-                "address": grant.address,
-                "secret": grant.secret,
-                "slices": [vars(each) for each in grant.slices],
-            }
-            for grant in granted.grants
-        ],
-    }
-
-
 def client(arguments: List[str]) -> int:
-    """Run a program under the requested lease. `GPUFERRY_LEASE` names the file in which the shim finds its grants."""
+    """Run a program under the requested lease, in this process's place."""
     command = arguments[1:] if arguments[:1] == ["--"] else arguments
     if not command or command[0] in ("-h", "--help"):
         sys.stdout.write(
@@ -140,11 +124,16 @@ def client(arguments: List[str]) -> int:
     if not lease_file().exists():
         say("no lease is held: ask for one with `gpuferry request -n 1 -m MIB`")
         return 1
-    environment = dict(os.environ, GPUFERRY_LEASE=str(lease_file()))
-    if shutil.which(command[0]) is None:
-        say(f"there is no program {command[0]!r}")
-        return 127
-    return subprocess.call(command, env=environment)
+    missing = check_program("client", command)
+    if missing:
+        return missing
+    try:
+        found = prepare_program(build(messages.Granted, json.loads(lease_file().read_text())), state_folder())
+        environment = program_environment(find_shim(), found["settings"], found["gpus"])
+    except RunError as failure:
+        say(f"{failure}. If the lease is over, `gpuferry release` forgets it")
+        return 1
+    return become("client", command, environment)
 
 
 def release(arguments: List[str]) -> int:
@@ -304,7 +293,7 @@ def _report_health(control: ClientControl, stop: threading.Event) -> None:
             stop.wait(OBSERVE_EVERY_S)
 
 
-def _guarded(command: Callable[[List[str]], int]) -> Callable[[List[str]], int]:
+def guarded(command: Callable[[List[str]], int]) -> Callable[[List[str]], int]:
     """Errors that a person can mend are told in one line."""
 
     def run(arguments: List[str]) -> int:
@@ -322,11 +311,11 @@ def _guarded(command: Callable[[List[str]], int]) -> Callable[[List[str]], int]:
     return run
 
 
-enrol_main = _guarded(enrol)
-agent_main = _guarded(agent)
-request_main = _guarded(request)
-client_main = _guarded(client)
-release_main = _guarded(release)
-list_main = _guarded(list_)
-health_main = _guarded(health)
-netperf_main = _guarded(measure_paths)
+enrol_main = guarded(enrol)
+agent_main = guarded(agent)
+request_main = guarded(request)
+client_main = guarded(client)
+release_main = guarded(release)
+list_main = guarded(list_)
+health_main = guarded(health)
+netperf_main = guarded(measure_paths)

@@ -1,43 +1,22 @@
-"""`gpuferry run`: start a program whose CUDA calls go to a GPU server.
+"""`gpuferry run`: run a program on GPUs of the pool, for as long as it runs.
 
-The program replaces this process: its exit status, its output and the signals it gets are its own.
-Only the standard library and the protocol's handshake here: this file runs on every client VM, on Python 3.9.
+    gpuferry run -n 1 -m 8192 -- python train.py                  asks the appliance for a lease
+    gpuferry run --server HOST:PORT --secret-file FILE -- ...     on a GPU server without an appliance
+
+The program replaces this process: its exit status, its output and the signals it gets are its own. The lease is kept
+by a process beside it (clientagent/keeper.py). Python 3.9 with pyzmq alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import secrets
-import socket
-import struct
 import sys
 from pathlib import Path
-from typing import Any
+from typing import List
 
-from gpuserver.protocol.handshake import HandshakeError, Purpose, introduce, receive_exactly
-
-SHIM = "clientagent/shim/lib/libcuda.so.1"
-CONNECT_SECONDS = 10.0
-# A software GPU executes PTX, not machine code: these make the toolkits hand over PTX. The program's own settings win.
-HAND_OVER_PTX = {"CUPY_COMPILE_WITH_PTX": "1"}
-
-
-class RunError(RuntimeError):
-    """The program cannot be started; the message says what is wrong and what to do."""
-
-
-def find_shim() -> Path:
-    """The folder of the libraries that programs load. Raises RunError."""
-    root = Path(__file__).resolve().parent.parent
-    prefixes = [root, root / "build" / "stage"]
-    if override := os.environ.get("GPUFERRY_NATIVE"):
-        prefixes.insert(0, Path(override))
-    for prefix in prefixes:
-        if (prefix / SHIM).exists():
-            return (prefix / SHIM).parent
-    raise RunError(f"{SHIM} is not installed: install the gpuferry wheel, or run `make native` in a source tree")
+from clientagent.lease_options import add_lease_options, request_from
+from clientagent.program import RunError, ask_inventory, become, check_program, find_shim, program_environment
 
 
 def read_secret(path: Path) -> bytes:
@@ -47,81 +26,66 @@ def read_secret(path: Path) -> bytes:
         raise RunError(f"cannot read the secret from {path}: {error}") from error
 
 
-def connect(server: str) -> socket.socket:
-    """Raises RunError."""
-    try:
-        if server.startswith("unix:"):
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(CONNECT_SECONDS)
-            connection.connect(server[len("unix:") :])
-            return connection
-        host, _, port = server.rpartition(":")
-        return socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"cannot reach the GPU server {server}: {error}. Is `gpuferry gpuserver serve` running there, "
-            "and the port open?"
-        ) from error
-
-
-def ask_inventory(server: str, secret: bytes) -> dict[str, Any]:
-    """The GPUs and sessions of a server. Raises RunError."""
-    with connect(server) as connection:
-        try:
-            introduce(connection, Purpose.INVENTORY, 0, bytes(16), secret)
-            (size,) = struct.unpack("<I", receive_exactly(connection, 4))
-            return dict(json.loads(receive_exactly(connection, size)))
-        except (HandshakeError, OSError, ValueError) as error:
-            raise RunError(f"GPU server {server}: {error}") from error
-
-
-def program_environment(options: argparse.Namespace, shim: Path, inventory: dict[str, Any]) -> dict[str, str]:
-    """The program's environment: this process's, with the shim first on the library path and the session's settings."""
-    environment = dict(os.environ)
-    before = environment.get("LD_LIBRARY_PATH", "")
-    environment["LD_LIBRARY_PATH"] = f"{shim}:{before}" if before else str(shim)
-    environment["TRITON_LIBCUDA_PATH"] = str(shim)  # Triton asks ldconfig for libcuda unless it is told
-    environment["GPUFERRY_SERVER"] = options.server
-    environment["GPUFERRY_LEASE"] = secrets.token_hex(16)
-    environment["GPUFERRY_SECRET_FILE"] = str(options.secret_file.resolve())
-    environment["GPUFERRY_DEVICES"] = str(options.number)
-    environment["GPUFERRY_MEMORY_MIB"] = str(options.memory or 0)
-    if any("software" in str(gpu.get("name", "")).lower() for gpu in inventory["gpus"]):
-        for name, value in HAND_OVER_PTX.items():
-            environment.setdefault(name, value)
-    return environment
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="gpuferry run", description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--server", required=True, metavar="HOST:PORT", help="the GPU server")
-    parser.add_argument("--secret-file", type=Path, required=True, help="the server's shared secret")
-    parser.add_argument("-n", "--number", type=int, default=1, help="GPUs")
-    parser.add_argument("-m", "--memory", type=int, help="MiB of each GPU; without it, whole GPUs")
+def parse(arguments: List[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gpuferry run", description="Run a program on GPUs of the pool.")
+    add_lease_options(parser)
+    alone = parser.add_argument_group("on a GPU server without an appliance")
+    alone.add_argument("--server", metavar="HOST:PORT", help="the GPU server")
+    alone.add_argument("--secret-file", type=Path, help="its shared secret")
     parser.add_argument("program", nargs=argparse.REMAINDER, help="-- program and its arguments")
     options = parser.parse_args(arguments)
     if options.program[:1] == ["--"]:
         del options.program[0]
     if not options.program:
-        parser.error("no program given: gpuferry run --server HOST:PORT --secret-file FILE -- program …")
-    if options.number < 1 or (options.memory is not None and options.memory < 1):
-        parser.error("-n and -m must be at least 1")
+        parser.error("no program given: gpuferry run -n 1 -m 1024 -- program …")
+    if (options.server is None) != (options.secret_file is None):
+        parser.error("--server and --secret-file go together; without both, the appliance is asked")
+    if options.server:
+        if options.gpus < 1 or (options.memory_mib is not None and options.memory_mib < 1):
+            parser.error("-n and -m must be at least 1")
+        if options.fraction or options.compute or options.filters or options.timeout or options.duration:
+            parser.error("a server without an appliance knows -n and -m alone")
     return options
 
 
-def main(arguments: list[str]) -> int:
+def run_alone(options: argparse.Namespace) -> int:
+    """On one server, under its shared secret."""
+    inventory = ask_inventory(options.server, read_secret(options.secret_file))
+    settings = {
+        "GPUFERRY_SERVER": options.server,
+        "GPUFERRY_LEASE": secrets.token_hex(16),
+        "GPUFERRY_SECRET_FILE": str(options.secret_file.resolve()),
+        "GPUFERRY_DEVICES": str(options.gpus),
+        "GPUFERRY_MEMORY_MIB": str(options.memory_mib or 0),
+    }
+    return become("run", options.program, program_environment(find_shim(), settings, inventory["gpus"]))
+
+
+def run_in_pool(options: argparse.Namespace) -> int:
+    """Under a lease of the appliance."""
+    # Not needed, nor pyzmq, on a server without an appliance.
+    from clientagent.control import find_identity
+    from clientagent.keeper import hear_keeper, start_keeper
+    from gpuserver.protocol.control.curve import IdentityError
+
+    shim = find_shim()
+    missing = check_program("run", options.program)
+    if missing:
+        return missing
+    try:
+        identity = find_identity()
+    except IdentityError as unknown:
+        raise RunError(f"{unknown} (or name one GPU server: --server HOST:PORT --secret-file FILE)") from unknown
+    found = hear_keeper(start_keeper(identity, request_from(options, "", program=" ".join(options.program))))
+    return become("run", options.program, program_environment(shim, found["settings"], found["gpus"]))
+
+
+def main(arguments: List[str]) -> int:
     options = parse(arguments)
     try:
-        inventory = ask_inventory(options.server, read_secret(options.secret_file))
-        environment = program_environment(options, find_shim(), inventory)
+        return run_alone(options) if options.server else run_in_pool(options)
     except RunError as error:
         sys.stderr.write(f"gpuferry run: {error}\n")
         return 1
-    try:
-        os.execvpe(options.program[0], options.program, environment)  # noqa: S606
-    except FileNotFoundError:
-        sys.stderr.write(f"gpuferry run: {options.program[0]}: no such program\n")
-        return 127
-    except OSError as error:
-        sys.stderr.write(f"gpuferry run: {options.program[0]}: {error.strerror}\n")
-        return 126
+    except KeyboardInterrupt:
+        return 130

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List
 
-from clientagent.run import RunError, ask_inventory, read_secret
+from clientagent.program import RunError, ask_inventory
+from clientagent.run import read_secret
 from gpuserver.protocol.handshake import PROTOCOL_VERSION
 
 

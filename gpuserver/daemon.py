@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from gpuserver.account import AccountFullError, Cost, History, SliceAccount
+from gpuserver.lease_book import LeaseBook, NoRoomError, Slice
 from gpuserver.protocol.handshake import (
     CLIENT_HELLO,
     PROOF_SIZE,
@@ -34,7 +35,6 @@ from gpuserver.protocol.handshake import (
     read_client_hello,
     refuse,
 )
-from gpuserver.static_leases import LeaseBook, NoRoomError, Slice
 
 log = structlog.get_logger()
 HANDSHAKE_SECONDS = 10.0
@@ -56,14 +56,21 @@ class WorkerCommand:
 
 @dataclass
 class SessionRecord:
-    """One running session, for lists and counts."""
+    """One session from the moment it is let in. `doomed`: its lease ended before its worker had started."""
 
     session: bytes
     hello: ClientHello
     slices: tuple[Slice, ...]
-    worker: asyncio.subprocess.Process
     peer: str
-    slot: int
+    slot: int = 0
+    worker: asyncio.subprocess.Process | None = None
+    doomed: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def kill(self) -> None:
+        self.doomed = True
+        if self.worker is not None and self.worker.returncode is None:
+            self.worker.kill()
 
 
 @dataclass
@@ -96,6 +103,7 @@ class Daemon:
     specification: int
     inventory: Callable[[], list[dict[str, object]]]
     sessions: dict[bytes, SessionRecord] = field(default_factory=dict)
+    readers: dict[bytes, SessionRecord] = field(default_factory=dict)
     lease_states: dict[bytes, LeaseState] = field(default_factory=dict)
     history: History = field(default_factory=History)
     strangers: int = 0
@@ -128,7 +136,7 @@ class Daemon:
             finally:
                 self.strangers -= 1
             if hello.purpose is Purpose.INVENTORY:
-                await self._send_inventory(connection)
+                await self._send_inventory(connection, hello)
             elif hello.purpose in (Purpose.SESSION, Purpose.NVML):
                 await self._run_session(connection, hello, session, peer)
 
@@ -160,15 +168,33 @@ class Daemon:
             return Refusal.UNKNOWN_LEASE
         return Refusal.NONE
 
-    async def _send_inventory(self, connection: socket.socket) -> None:
+    async def _send_inventory(self, connection: socket.socket, hello: ClientHello) -> None:
+        gpus, sessions = self.inventory(), list(self.sessions.values())
+        own = self.leases.visible_to(hello.lease)
+        if own is not None:
+            ordinals = {each.ordinal for each in own}
+            gpus = [gpu for gpu in gpus if gpu["ordinal"] in ordinals]
+            sessions = [record for record in sessions if record.hello.lease == hello.lease]
         content = {
-            "gpus": self.inventory(),
-            "sessions": [self._described(r) for r in self.sessions.values()],
-            "programs": self._programs(),
+            "gpus": gpus,
+            "sessions": [self._described(record) for record in sessions],
+            "programs": self._programs() if own is None else {},
         }
         text = json.dumps(content).encode()
         with contextlib.suppress(OSError):
             await asyncio.get_running_loop().sock_sendall(connection, struct.pack("<I", len(text)) + text)
+
+    async def end_sessions(self, lease: bytes) -> None:
+        """Kill the workers of a lease; returns when they are gone, and with them all they held of the GPUs.
+
+        The lease must be out of the book already, so that no new session comes.
+        """
+        every = [*self.sessions.values(), *self.readers.values()]
+        ending = [record for record in every if record.hello.lease == lease]
+        for record in ending:
+            record.kill()
+        for record in ending:
+            await record.over.wait()
 
     async def _run_session(self, connection: socket.socket, hello: ClientHello, session: bytes, peer: str) -> None:
         """A session's worker, or one that reads NVML for a client process, from its start to its end."""
@@ -178,12 +204,15 @@ class Daemon:
             log.warning("session refused", peer=peer, reason=str(error))
             await _turn_away(connection, f"{error}: ask for less, or wait")
             return
+        record = SessionRecord(session, hello, slices, peer)
+        known = self.readers if hello.purpose is Purpose.NVML else self.sessions
+        known[session] = record
         state = self._open_lease(hello.lease)
         try:
             if hello.purpose is Purpose.NVML:
-                await self._run_nvml_worker(connection, slices)
+                await self._accompany_reader(connection, record)
             else:
-                await self._run_cuda_worker(connection, hello, session, peer, slices, state.account)
+                await self._accompany(connection, record, state.account)
         except AccountFullError as error:
             log.warning("session refused", peer=peer, reason=str(error))
             await _turn_away(connection, f"{error}: end some of its programs")
@@ -191,57 +220,55 @@ class Daemon:
             log.error("worker not started", program=str(self.worker.program), reason=str(error))
             await _turn_away(connection, "its worker could not be started; its log says why")
         finally:
+            del known[session]
             self._close_lease(hello.lease)
             self.leases.close_session(hello)
+            record.over.set()
 
-    async def _run_cuda_worker(
-        self,
-        connection: socket.socket,
-        hello: ClientHello,
-        session: bytes,
-        peer: str,
-        slices: tuple[Slice, ...],
-        account: SliceAccount,
-    ) -> None:
-        slot = account.open_slot()
-        cost = Cost()
+    async def _accompany(self, connection: socket.socket, record: SessionRecord, account: SliceAccount) -> None:
+        """From the start of a session's worker to its end. Raises AccountFullError, OSError."""
+        hello, peer = record.hello, record.peer
+        record.slot = account.open_slot()
         try:
-            worker = await self._start_worker(connection, slices, account, slot)
+            worker = record.worker = await self._start_worker(connection, record.slices, account, record.slot)
             connection.close()  # the worker's own copy is the only one now: its end is the connection's end
-            self.sessions[session] = SessionRecord(session, hello, slices, worker, peer, slot)
+            if record.doomed:
+                record.kill()
             log.info("session began", peer=peer, program=hello.program, process=hello.process, worker=worker.pid)
-            try:
-                status = await worker.wait()
-            finally:
-                del self.sessions[session]
+            status = await worker.wait()
         finally:
-            cost = account.close_slot(slot)
+            cost = account.close_slot(record.slot)
         self.history.add(hello.program, cost)
-        log.info(
-            "session ended", peer=peer, program=hello.program, worker=worker.pid, status=status, **cost.as_dict()
-        )
+        log.info("session ended", peer=peer, program=hello.program, worker=worker.pid, status=status, **cost.as_dict())
+
+    async def _accompany_reader(self, connection: socket.socket, record: SessionRecord) -> None:
+        """From the start of a worker that reads NVML for a client process to its end. Raises OSError."""
+        environment = {**os.environ, **self.worker.environment}
+        gpus = ",".join(f"{each.uuid or each.ordinal}:{each.memory_mib}" for each in record.slices)
+        arguments = ["--nvml", self.worker.nvml, "--gpus", gpus]
+        worker = record.worker = await self._execute(connection, arguments, environment)
+        connection.close()
+        if record.doomed:
+            record.kill()
+        await worker.wait()
 
     async def _start_worker(
         self, connection: socket.socket, slices: tuple[Slice, ...], account: SliceAccount, slot: int
     ) -> asyncio.subprocess.Process:
         environment = {**os.environ, **self.worker.environment}
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(s.ordinal) for s in slices)
+        # A UUID means the same GPU to CUDA and to NVML; their ordinals need not agree.
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(each.uuid or str(each.ordinal) for each in slices)
         environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # NVML's order
+        shares = [each.compute for each in slices if each.compute]
+        if shares:  # where MPS runs on the server; it knows one share for a process, whatever the device
+            environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = str(max(1, min(shares) // 10))
         arguments = [
             *("--driver", self.worker.driver),
-            *("--memory-mib", str(slices[0].memory_mib)),
+            *("--memory-mib", ",".join(str(each.memory_mib) for each in slices)),
             *("--account", str(account.descriptor)),
             *("--slot", str(slot)),
         ]
         return await self._execute(connection, arguments, environment, account.descriptor)
-
-    async def _run_nvml_worker(self, connection: socket.socket, slices: tuple[Slice, ...]) -> None:
-        gpus = ",".join(f"{s.ordinal}:{s.memory_mib}" for s in slices)
-        environment = {**os.environ, **self.worker.environment}
-        arguments = ["--nvml", self.worker.nvml, "--gpus", gpus]
-        worker = await self._execute(connection, arguments, environment)
-        connection.close()
-        await worker.wait()
 
     async def _execute(
         self, connection: socket.socket, arguments: list[str], environment: dict[str, str], *descriptors: int
@@ -298,7 +325,7 @@ class Daemon:
             "process": record.hello.process,
             "peer": record.peer,
             "lease": record.hello.lease.hex(),
-            "worker": record.worker.pid,
+            "worker": record.worker.pid if record.worker else 0,
             "gpus": [
                 {"ordinal": s.ordinal, "memory_mib": s.memory_mib, "used_mib": used[i] >> 20}
                 for i, s in enumerate(record.slices)

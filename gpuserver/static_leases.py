@@ -1,41 +1,16 @@
-"""Who may use which GPUs of this server, and how much of them.
+"""Who may use which GPUs of a server that stands alone, and how much of them.
 
-A lease comes from the appliance, or, on a server without one, from the client's own wish under the server's one shared
-secret: then this module counts what is handed out, so that slices never overlap.
+On a server without an appliance leases come from the clients' own wishes under the server's one shared secret: this
+module counts what is handed out, so that slices never overlap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from gpuserver.lease_book import NoRoomError, Slice
 from gpuserver.protocol.handshake import ClientHello
-
-
-class NoRoomError(RuntimeError):
-    """No GPU has as much memory left as a client asks for; the message says what would fit."""
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A share of one GPU: its ordinal on this server and MiB of its memory, 0 for the whole GPU."""
-
-    ordinal: int
-    memory_mib: int
-
-
-class LeaseBook(Protocol):
-    """Where the daemon looks leases up."""
-
-    def secret_of(self, lease: bytes) -> bytes | None:
-        """The secret of a lease, None when there is no such lease here."""
-
-    def open_session(self, hello: ClientHello) -> tuple[Slice, ...]:
-        """The slices of a new session. Raises NoRoomError."""
-
-    def close_session(self, hello: ClientHello) -> None:
-        """A session of this lease has ended."""
 
 
 @dataclass
@@ -85,6 +60,9 @@ class StaticLeases:
             for part in lease.slices:
                 account = self.accounts[part.ordinal]
                 account.given_mib -= part.memory_mib or account.total_mib
+
+    def visible_to(self, lease: bytes) -> tuple[Slice, ...] | None:
+        return None
 
     def _place(self, count: int, memory_mib: int) -> tuple[Slice, ...]:
         """The GPUs with most memory left; a wish for a whole GPU (0) needs one that nobody uses."""

@@ -142,19 +142,24 @@ def tagged(session: Session) -> list[Tagged]:
     )
 
 
-def plan_tags(session: Session, wanted: Iterable[Tagged], *, exact: bool = False) -> TagPlan:
-    """The plan that makes every object in `wanted` bear its tag; with `exact` every other object loses ours.
+def plan_tags(
+    session: Session, wanted: Iterable[Tagged], *, unwanted: Iterable[Tagged] = (), exact: bool = False
+) -> TagPlan:
+    """The plan that makes every object in `wanted` bear its tag, and those in `unwanted` not theirs; with `exact` every
+    other object loses ours.
 
     An object bears one of our tags at most, so another one of ours on it goes away.
     """
     want = {(one.kind, one.id): one for one in wanted}
     have = tagged(session)
+    away = set(unwanted)
     attach = tuple(one for one in want.values() if one not in have)
     detach = tuple(
         one
         for one in have
         if ((one.kind, one.id) in want and want[one.kind, one.id].tag is not one.tag)
         or (exact and (one.kind, one.id) not in want)
+        or (one in away and one not in want.values())
     )
     changes = [Change(one.id, "tag gpuferry", one.tag.value, "") for one in detach]
     changes += [Change(one.id, "tag gpuferry", "", one.tag.value) for one in attach]

@@ -11,30 +11,33 @@ from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
 
 from appliance import metrics
-from appliance.api import leases, people, problems, servers, tokens, vcenters, watching
+from appliance.api import inventory, leases, people, problems, runs, servers, tokens, vcenters, watching
 from appliance.control import ControlLoop
 from appliance.ids import new_id
-from appliance.site import Site, own_version
+from appliance.runs.engine import RunEngine
+from appliance.site import Site
 from appliance.state.database import DatabaseGoneError, writing
 from appliance.state.models import Audit
+from gpuserver.protocol.version import own_version
 
 log = structlog.get_logger(__name__)
 
 
-def make_app(site: Site, engine: Engine, loop: ControlLoop) -> FastAPI:
-    """The API over a running control loop."""
+def make_app(site: Site, engine: Engine, loop: ControlLoop, run_engine: RunEngine) -> FastAPI:
+    """The API over a running control loop and a running engine of runs."""
     app = FastAPI(
         title="gpuferry appliance",
         version=own_version(),
-        summary="One pool of GPUs: servers, leases, clients, tokens, events, health",
+        summary="One pool of GPUs: servers, leases, clients, runs, vCenters, tokens, events, health",
         docs_url="/docs",
         redoc_url=None,
         openapi_url="/openapi.json",
     )
     app.state.site, app.state.engine, app.state.loop = site, engine, loop
+    app.state.runs, app.state.vcenters = run_engine, run_engine.ground.vcenters
     problems.install(app)
     app.middleware("http")(_accompany)
-    for module in (servers, leases, people, tokens, vcenters, watching):
+    for module in (servers, leases, people, tokens, vcenters, inventory, runs, watching):
         app.include_router(module.router, prefix="/v1")
     app.include_router(watching.open_router)
     _describe_problem(app)

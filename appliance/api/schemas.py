@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from appliance.state.models import GpuState, LeaseState, ServerState, SliceState
+from appliance.state.models import GpuState, LeaseState, RunState, ServerState, SliceState, StepState
 
 
 def printable(text: str) -> str:
@@ -281,7 +281,7 @@ class VCenterShown(Shown):
     revision: int
 
 
-Fingerprint = Annotated[str, Field(pattern=r"^$|^([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}$")]
+Fingerprint = Annotated[str, Field(pattern=r"^$|^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$")]
 Password = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(printable)]
 
 
@@ -362,3 +362,163 @@ class ApplianceShown(BaseModel):
 class Health(BaseModel):
     status: Literal["ok", "trouble"]
     detail: str = ""
+
+
+class StepShown(Shown):
+    """`progress` is a fraction, null where unknown; `found` and `did` are for people."""
+
+    ordinal: int
+    name: str
+    title: str
+    targets: list[str]
+    state: StepState
+    found: str
+    did: str
+    progress: float | None
+    attempts: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    log: list[str]
+
+
+class RunShown(Shown):
+    """`subject` is what it is about, for people; `parameters` are without secrets."""
+
+    id: str
+    kind: str
+    subject: str
+    vcenter: str
+    state: RunState
+    parameters: dict[str, Any]
+    actor: str
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: str
+    remedy: str
+    revision: int
+    steps: list[StepShown]
+
+
+class RunWanted(Wanted):
+    """`parameters` depend on the kind: docs/provisioning.md. `dry_run`: only look and say what would be done."""
+
+    kind: Name
+    parameters: dict[str, Any]
+    dry_run: bool = False
+
+
+class HostKeyShown(Shown):
+    """`confirmed_at` is null while nobody has confirmed it: nothing is deployed there yet."""
+
+    id: str
+    target: str
+    public_key: str
+    fingerprint: str
+    source: str
+    confirmed_by: str
+    confirmed_at: datetime | None
+    seen_at: datetime
+    revision: int
+
+
+class SshKeyShown(BaseModel):
+    public_key: str
+
+
+class HostKeyConfirmed(Wanted):
+    """`fingerprint`: SHA256:... as the machine itself shows it."""
+
+    fingerprint: Name
+
+
+class InventoryGpu(BaseModel):
+    """`state` and `next_step` as `gpuferry vcenter gpus` says them; `holder`: the VM that has it."""
+
+    address: str
+    name: str
+    memory_mib: int
+    state: str
+    next_step: str
+    holder: str
+
+
+class InventoryHost(BaseModel):
+    id: str
+    name: str
+    datacenter: str
+    cluster: str
+    connection: str
+    maintenance: bool
+    power: str
+    tag: str
+    gpus: list[InventoryGpu]
+    rdma_nics: list[str]
+
+
+class InventoryVm(BaseModel):
+    """`role`: gpu-server or client, as the VM is or is tagged; empty for others."""
+
+    id: str
+    name: str
+    host: str
+    power: str
+    address: str
+    role: str
+    tag: str
+    template: bool
+    cpus: int
+    memory_mib: int
+
+
+class InventoryNetwork(BaseModel):
+    """`rdma`: a network that carries PVRDMA adapters on at least one host."""
+
+    name: str
+    rdma: bool
+
+
+class InventoryDatastore(BaseModel):
+    name: str
+    free_mib: int
+    capacity_mib: int
+
+
+class InventoryShown(BaseModel):
+    """As of `at`; `stale`: vCenter is away since. Names, except where a field is called id."""
+
+    at: datetime
+    stale: bool
+    datacenters: list[str]
+    clusters: list[str]
+    hosts: list[InventoryHost]
+    vms: list[InventoryVm]
+    networks: list[InventoryNetwork]
+    datastores: list[InventoryDatastore]
+    templates: list[str]
+
+
+class TagWanted(Wanted):
+    """`object`: name or id of a host or VM."""
+
+    object: Name
+    tag: Literal["gpu-server", "client"]
+    present: bool = True
+
+
+class TagShown(BaseModel):
+    object: str
+    tag: str
+    present: bool
+    changed: bool
+
+
+class AcceptanceShown(Shown):
+    """`result`: for each GPU what was allocated, copied, computed and measured, and its ECC errors before and after."""
+
+    id: str
+    server_id: str
+    run_id: str
+    at: datetime
+    passed: bool
+    result: dict[str, Any]

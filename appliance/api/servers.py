@@ -10,11 +10,19 @@ from sqlalchemy import select
 
 from appliance.api.paging import Cursor, IfMatch, Limit, Page, audit, check_match, fetch, one_page, tag
 from appliance.api.problems import ProblemError, answers
-from appliance.api.schemas import GpuChange, GpuShown, ServerChange, ServerShown, SliceShown, UpgradeWanted
+from appliance.api.schemas import (
+    AcceptanceShown,
+    GpuChange,
+    GpuShown,
+    ServerChange,
+    ServerShown,
+    SliceShown,
+    UpgradeWanted,
+)
 from appliance.api.security import Operator, Reader
 from appliance.books import note_changes
 from appliance.state.database import reading, writing
-from appliance.state.models import Gpu, GpuState, Server, ServerState, Slice, SliceState, now
+from appliance.state.models import Acceptance, Gpu, GpuState, Server, ServerState, Slice, SliceState, now
 
 router = APIRouter(tags=["servers"])
 Words = Annotated[str | None, Query(max_length=200)]
@@ -109,6 +117,17 @@ def upgrade_server(request: Request, caller: Operator, id: str, wanted: UpgradeW
         note_changes(session.connection(), [("upgrade", f"{id} {wanted.version}")])
         audit(session, request, caller, f"server upgrade to {wanted.version}", id, 202)
     request.app.state.loop.wake()
+
+
+@router.get("/servers/{id}/acceptance", responses=answers(404))
+def list_acceptance(
+    request: Request, caller: Reader, id: str, limit: Limit = 100, cursor: Cursor = None
+) -> Page[AcceptanceShown]:
+    """The results of a server's acceptance tests, newest first."""
+    with reading(request.app.state.engine) as session:
+        fetch(session, Server, id, "server")
+        query, show = select(Acceptance).where(Acceptance.server_id == id), AcceptanceShown.model_validate
+        return one_page(session, query, Acceptance.id, show, limit=limit, cursor=cursor, newest_first=True)
 
 
 @router.get("/gpus", responses=answers(), tags=["gpus"])

@@ -33,7 +33,7 @@ from appliance.api.schemas import ApplianceShown, AuditShown, EventShown, Health
 from appliance.api.security import Admin, Reader
 from appliance.api.servers import Words, printable_or_422
 from appliance.books import note_changes
-from appliance.settings import Settings, read_settings
+from appliance.settings import SEALED, SECRETS, Settings, read_settings
 from appliance.state.database import reading, writing
 from appliance.state.models import Audit, Event, Gpu, Instance, Lease, LeaseState, Reading, Server, Setting
 
@@ -184,10 +184,17 @@ def change_settings(
             raise ProblemError(422, text) from None
         for key in change:
             row = session.get(Setting, key) or Setting(key=key, value={}, revision=0)
-            row.value, row.revision = {"value": getattr(after, key)}, row.revision + 1
+            value: dict[str, Any] = {"value": getattr(after, key)}
+            if key in SECRETS and value["value"] == SEALED:
+                continue
+            if key in SECRETS and value["value"]:
+                value = {"value": SEALED, "sealed": request.app.state.site.seal(value["value"])}
+            row.value, row.revision = value, row.revision + 1
             session.add(row)
         note_changes(session.connection(), [("setting", key) for key in change] or [("setting", "")])
         audit(session, request, caller, "settings changed", ", ".join(sorted(change))[:500])
+        session.flush()
+        after = read_settings(session)
     request.app.state.loop.wake()
     response.headers["ETag"] = etag(_settings_tag(after))
     return after

@@ -74,6 +74,30 @@ class SliceState(enum.StrEnum):
     FREED = "freed"
 
 
+class RunState(enum.StrEnum):
+    """queued → running → succeeded | failed; cancelling → cancelled; rolling-back → rolled-back."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    ROLLING_BACK = "rolling-back"
+    ROLLED_BACK = "rolled-back"
+
+
+class StepState(enum.StrEnum):
+    """`skipped`: what it is for was so already; `undone`: a roll-back took it back."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    UNDONE = "undone"
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -373,3 +397,94 @@ class Setting(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[dict[str, Any]]
     revision: Mapped[int] = mapped_column(default=1)
+
+
+class Run(Base):
+    """A provisioning run. The workflow that carries it out is DBOS's; what it found and did is here."""
+
+    __tablename__ = "run"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(index=True)
+    subject: Mapped[str] = mapped_column(index=True)
+    """What it is about, for people."""
+    vcenter: Mapped[str] = mapped_column(default="")
+    key: Mapped[str]
+    """Runs of one key go one after the other: it names the host or machine they change."""
+    state: Mapped[RunState] = mapped_column(String(16), index=True)
+    parameters: Mapped[dict[str, Any]]
+    sealed: Mapped[str] = mapped_column(default="")
+    """The secrets among its parameters, sealed with the site's key."""
+    facts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What steps leave for later ones and for the way back: addresses, ids, what was so before."""
+    actor: Mapped[str] = mapped_column(default="")
+    trace: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
+    error: Mapped[str] = mapped_column(default="")
+    remedy: Mapped[str] = mapped_column(default="")
+    attempt: Mapped[int] = mapped_column(default=1)
+    """Counts starts, retries and roll-backs; part of the workflow's id."""
+    term: Mapped[int] = mapped_column(default=0)
+    """Grows whenever a process takes the run up; what an earlier one still writes is refused."""
+    executor: Mapped[str] = mapped_column(default="")
+    revision: Mapped[int] = mapped_column(default=1)
+
+
+class RunStep(Base):
+    """One step of a run. `targets` is what it is about where a run has several steps of a name."""
+
+    __tablename__ = "run_step"
+    run_id: Mapped[str] = mapped_column(ForeignKey("run.id"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    title: Mapped[str]
+    targets: Mapped[list[str]] = mapped_column(default=list)
+    state: Mapped[StepState] = mapped_column(String(16), default=StepState.PENDING)
+    found: Mapped[str] = mapped_column(default="")
+    did: Mapped[str] = mapped_column(default="")
+    progress: Mapped[float | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    acted: Mapped[bool] = mapped_column(default=False)
+    """Written before it changes anything: whether a roll-back has something to take back."""
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    log: Mapped[list[str]] = mapped_column(default=list)
+
+
+class RunExecutor(Base):
+    """An appliance process that carries runs out; one that is silent has its runs taken over."""
+
+    __tablename__ = "run_executor"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime]
+
+
+class Acceptance(Base):
+    """The result of an acceptance test of a GPU server."""
+
+    __tablename__ = "acceptance"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    server_id: Mapped[str] = mapped_column(ForeignKey("server.id"), index=True)
+    run_id: Mapped[str] = mapped_column(default="")
+    at: Mapped[datetime] = mapped_column(default=now)
+    passed: Mapped[bool]
+    result: Mapped[dict[str, Any]]
+
+
+class HostKey(Base):
+    """The SSH host key of a machine the appliance deploys to; nothing is sent to one that is not confirmed."""
+
+    __tablename__ = "host_key"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    target: Mapped[str] = mapped_column(unique=True)
+    """address:port"""
+    public_key: Mapped[str]
+    fingerprint: Mapped[str]
+    source: Mapped[str] = mapped_column(default="first use")
+    """Where it comes from: `first use`, or the VM's own record in vCenter."""
+    confirmed_by: Mapped[str] = mapped_column(default="")
+    confirmed_at: Mapped[datetime | None]
+    seen_at: Mapped[datetime] = mapped_column(default=now)
+    revision: Mapped[int] = mapped_column(default=1)
+    __mapper_args__ = {"version_id_col": revision}  # noqa: RUF012

@@ -1,7 +1,8 @@
 """Writes every file that follows from the specification: `python -m gpuserver.protocol.generate PART FOLDER`.
 
 Parts: `protocol` (operation numbers, the table of the driver's entry points), `shim` (the client's stubs and exports),
-`worker` (the handlers), `null` (the null driver's defaults), and `nvml_…` the same for NVML. CMake runs it at build time; nothing of it is committed.
+`worker` (the handlers), `null` (the null driver's defaults), and `nvml_…` the same for NVML. CMake runs it at build
+time; nothing of it is committed.
 """
 
 from __future__ import annotations

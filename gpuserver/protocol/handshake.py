@@ -78,6 +78,11 @@ def prove(secret: bytes, label: bytes, client: bytes, server: bytes) -> bytes:
     return hmac.new(secret, label + client + server, hashlib.sha256).digest()
 
 
+def lease_key(lease: str, fence: int) -> bytes:
+    """How one grant of the appliance is called in a ClientHello: 16 bytes. A later grant of the lease has another."""
+    return hashlib.sha256(f"gpuferry grant {fence} of {lease}".encode()).digest()[:16]
+
+
 @dataclass(frozen=True)
 class ServerSide:
     """The server's answer to one hello, and the proof it then expects."""

@@ -19,6 +19,8 @@ class NvmlHeader:
 
 
 def _is_versioned(cursor: cindex.Cursor) -> bool:
+    if not cursor.spelling.startswith("nvml"):
+        return False
     fields = list(cursor.underlying_typedef_type.get_canonical().get_fields())
     return bool(fields) and fields[0].spelling == "version" and fields[0].type.get_size() == 4
 
@@ -38,9 +40,8 @@ def read_nvml_header(include: Path) -> NvmlHeader:
                 Parameter(a.spelling, a.type.spelling, a.type.get_canonical().spelling) for a in cursor.get_arguments()
             )
             found[cursor.spelling] = Function(cursor.spelling, cursor.result_type.spelling, parameters)
-        elif cursor.kind == cindex.CursorKind.TYPEDEF_DECL and cursor.spelling.startswith("nvml"):
-            if _is_versioned(cursor):
-                versioned.add(cursor.spelling)
+        elif cursor.kind == cindex.CursorKind.TYPEDEF_DECL and _is_versioned(cursor):
+            versioned.add(cursor.spelling)
     return NvmlHeader(tuple(found[name] for name in sorted(found)), frozenset(versioned))
 
 

@@ -24,8 +24,8 @@ from gpuserver.protocol.declare import (
     Family,
     Shape,
 )
-from gpuserver.protocol.nvml_specification import read_nvml_specification
 from gpuserver.protocol.header import Function, Header, Parameter, read_header
+from gpuserver.protocol.nvml_specification import read_nvml_specification
 
 PER_THREAD = re.compile(r"(\w+)_pt(?:ds|sz)")
 PLAIN_CLASSES = frozenset({Class.CREATE, Class.ASYNC, Class.SYNC})

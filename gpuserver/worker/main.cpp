@@ -8,6 +8,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "nvml_session.h"
 #include "session.h"
@@ -17,12 +18,22 @@ namespace {
 struct Arguments {
     int socket = -1;
     std::string driver = "libcuda.so.1";
-    uint64_t memory = 0;  // bytes of each GPU, 0 for the whole
-    int account = -1;     // the shared memory of the lease's account
-    size_t slot = 0;      // this session's place in it
-    std::string nvml;     // a library: this process reads NVML, and no CUDA
-    std::string gpus;     // for NVML: which, and the slice of each
+    std::vector<uint64_t> memory;  // bytes of each GPU, 0 for the whole
+    int account = -1;              // the shared memory of the lease's account
+    size_t slot = 0;               // this session's place in it
+    std::string nvml;              // a library: this process reads NVML, and no CUDA
+    std::string gpus;              // for NVML: which, and the slice of each
 };
+
+// `1024,2048`: MiB of each GPU, in the order in which the session numbers them.
+std::vector<uint64_t> read_sizes(const char* text) {
+    std::vector<uint64_t> sizes;
+    for (char* end = nullptr; *text; text = *end == ',' ? end + 1 : end) {
+        sizes.push_back(std::strtoull(text, &end, 10) << 20);
+        if (end == text || (*end && *end != ',')) throw std::runtime_error("--memory-mib: a list of MiB is expected");
+    }
+    return sizes;
+}
 
 Arguments parse(int count, char** words) {
     Arguments arguments;
@@ -33,7 +44,7 @@ Arguments parse(int count, char** words) {
         } else if (name == "--driver") {
             arguments.driver = words[i + 1];
         } else if (name == "--memory-mib") {
-            arguments.memory = std::strtoull(words[i + 1], nullptr, 10) << 20;
+            arguments.memory = read_sizes(words[i + 1]);
         } else if (name == "--account") {
             arguments.account = std::atoi(words[i + 1]);
         } else if (name == "--nvml") {
@@ -48,13 +59,14 @@ Arguments parse(int count, char** words) {
     }
     if (arguments.socket < 0) {
         throw std::runtime_error(
-            "usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB] [--account FD --slot N] | "
+            "usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB,…] [--account FD --slot N] | "
             "--socket FD --nvml PATH --gpus GPU:MIB,…");
     }
     return arguments;
 }
 
-// For the daemon: the specification that this worker was generated from, and the MiB of each GPU.
+// For the daemon: the specification that this worker was generated from, and a line for each GPU: UUID, MiB,
+// multiprocessors, name.
 int describe(const std::string& path) {
     using gpuferry::worker::driver;
     gpuferry::worker::load_driver(path);
@@ -63,13 +75,25 @@ int describe(const std::string& path) {
     }
     int devices = 0;
     driver.cuDeviceGetCount(&devices);
-    std::printf("%016llx", static_cast<unsigned long long>(gpuferry::specification_digest));
+    std::printf("%016llx\n", static_cast<unsigned long long>(gpuferry::specification_digest));
     for (int i = 0; i < devices; ++i) {
+        CUdevice device = 0;
+        CUuuid uuid{};
         size_t bytes = 0;
-        driver.cuDeviceTotalMem_v2(&bytes, i);
-        std::printf(" %zu", bytes >> 20);
+        int multiprocessors = 0;
+        char name[256] = {};
+        driver.cuDeviceGet(&device, i);
+        driver.cuDeviceGetUuid(&uuid, device);
+        driver.cuDeviceTotalMem_v2(&bytes, device);
+        driver.cuDeviceGetAttribute(&multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, device);
+        driver.cuDeviceGetName(name, sizeof name, device);
+        std::printf("GPU-");
+        for (int at = 0; at < 16; ++at) {
+            const bool dash = at == 4 || at == 6 || at == 8 || at == 10;
+            std::printf(dash ? "-%02x" : "%02x", static_cast<unsigned char>(uuid.bytes[at]));
+        }
+        std::printf(" %zu %d %s\n", bytes >> 20, multiprocessors, name);
     }
-    std::printf("\n");
     return 0;
 }
 

@@ -2,6 +2,7 @@
 // hold more than the slice.
 #pragma once
 
+#include <functional>
 #include <mutex>
 #include <vector>
 
@@ -11,7 +12,8 @@ namespace gpuferry::worker {
 
 class Quota {
   public:
-    explicit Quota(Account& account) : account_(account) {}
+    // `settle` finishes what this session's own frees still have to do; false when that cannot be waited for now.
+    Quota(Account& account, std::function<bool()> settle) : account_(account), settle_(std::move(settle)) {}
 
     // `limit` is the slice.
     void add_device(uint64_t limit) { limits_.push_back(limit); }
@@ -26,7 +28,10 @@ class Quota {
     [[nodiscard]] uint64_t used(size_t device) const { return account_.own().used[device]; }
 
   private:
+    bool try_take(size_t device, uint64_t bytes, uint64_t& others);
+
     Account& account_;
+    const std::function<bool()> settle_;
     std::mutex lock_;
     bool patient_ = false;
     std::vector<uint64_t> limits_;  // bytes

@@ -65,12 +65,12 @@ CUresult open_devices(Session& session) {
         size_t free = 0, total = 0;
         if (!result) result = driver.cuMemGetInfo_v2(&free, &total);
         if (result) return result;
-        const uint64_t slice = session.device_memory ? session.device_memory : total;
+        const auto index = static_cast<size_t>(ordinal);
+        const uint64_t slice = session.memory_of(index);
         // Of a whole GPU the lease may have what is free, and what its other sessions hold already.
-        const uint64_t others = session.account.used_by_others(static_cast<size_t>(ordinal));
-        session.quota.add_device(session.device_memory ? session.device_memory
-                                                       : std::min<uint64_t>(free + others, total));
-        all += slice;
+        const uint64_t others = session.account.used_by_others(index);
+        session.quota.add_device(slice ? slice : std::min<uint64_t>(free + others, total));
+        all += slice ? slice : total;
         session.devices.push_back(device);
         session.objects.name_of(Kind::context, device.primary, 0);
     }
@@ -90,7 +90,8 @@ void put_device(Session& session, size_t index, Encoder& snapshot) {
     snapshot.put(uuid_v2);
     size_t total = 0;
     driver.cuDeviceTotalMem_v2(&total, device);
-    snapshot.put<uint64_t>(session.device_memory ? session.device_memory : total);
+    const uint64_t slice = session.memory_of(index);
+    snapshot.put<uint64_t>(slice ? slice : total);
     snapshot.put<uint64_t>(session.quota.limit(index));
     char bus[32] = {};
     driver.cuDeviceGetPCIBusId(bus, sizeof bus, device);

@@ -29,8 +29,8 @@ bool makes_visible(uint16_t op, CUresult result) {
 
 }  // namespace
 
-Session::Session(int descriptor, uint64_t memory, Account& account)
-    : account(account), device_memory(memory), connection_(descriptor), input_(input_size) {
+Session::Session(int descriptor, std::vector<uint64_t> memory, Account& account)
+    : account(account), device_memory(std::move(memory)), connection_(descriptor), input_(input_size) {
     output.capture();
 }
 
@@ -155,6 +155,12 @@ CUresult Session::make_current(Handle handle) {
     current_handle_ = handle;
     current_ = real;
     return CUDA_SUCCESS;
+}
+
+bool Session::settle_frees() {
+    if (host_functions.pending()) return false;
+    reaper.drain();
+    return true;
 }
 
 size_t Session::device_of_current() const {

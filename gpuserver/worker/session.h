@@ -39,8 +39,9 @@ struct PendingCopy {
 
 class Session {
   public:
-    // `memory` is the slice of each GPU in bytes, 0 for the whole GPU. Raises std::runtime_error.
-    Session(int descriptor, uint64_t memory, Account& account);
+    // `memory`: the slice of each GPU in bytes, 0 for the whole GPU, as for those beyond its end. Raises
+    // std::runtime_error.
+    Session(int descriptor, std::vector<uint64_t> memory, Account& account);
 
     // Serves until the client is gone. Never returns: the process ends, and with it all that the session owned.
     [[noreturn]] void serve();
@@ -56,6 +57,9 @@ class Session {
 
     // Reads the next `size` bytes of the request's bulk data, wherever they are now.
     void take_bulk(void* place, size_t size);
+
+    // Waits until the GPU has everything back that was freed; false while it may wait for the client itself.
+    bool settle_frees();
 
     // A reply, from any thread: copies that have become visible go ahead of it; with `visible`, the reply of a call
     // that makes all device work visible, so do the device's output and its changes of host memory.
@@ -75,7 +79,7 @@ class Session {
     Objects objects;
     std::vector<SessionDevice> devices;
     Account& account;
-    Quota quota{account};
+    Quota quota{account, [this] { return settle_frees(); }};
     Staging staging;
     Waiters waiters;
     Reaper reaper;
@@ -85,7 +89,10 @@ class Session {
     DeviceOutput output;
     uint64_t window_base = 0, window_size = 0, granularity = 0;
     uint64_t host_base = 0, host_size = 0;  // where the client may have twins of its host memory
-    uint64_t device_memory = 0;             // the slice's size, 0 for the whole GPU
+    std::vector<uint64_t> device_memory;    // the slices' sizes, 0 for the whole GPU
+    [[nodiscard]] uint64_t memory_of(size_t index) const {
+        return index < device_memory.size() ? device_memory[index] : 0;
+    }
 
   private:
     [[noreturn]] void watch_peer();

@@ -31,14 +31,14 @@ GPUFERRY = [sys.executable, "-m", "clientagent.command"]
 class ServiceSite:
     """Made with `gpuferry appliance init`; quick heartbeats, so that tests need not wait."""
 
-    def __init__(self, folder: Path, database: str) -> None:
+    def __init__(self, folder: Path, database: str, name: str = "127.0.0.1") -> None:
         self.folder = folder
         self.output = folder.parent
         self.database = database
         ports = {name: free_port() for name in ("control", "enrol", "api")}
         made = self.gpuferry(
-            "appliance", "init", "--data", str(folder), "--name", "127.0.0.1", "--database", database,
-            "--listen", "127.0.0.1", *(part for name, port in ports.items() for part in (f"--{name}-port", str(port))),
+            "appliance", "init", "--data", str(folder), "--name", name, "--database", database,
+            "--listen", name, *(part for name, port in ports.items() for part in (f"--{name}-port", str(port))),
         )  # fmt: skip
         self.admin_token = made.stdout.strip().splitlines()[-1]
         self.site = Site(folder)

@@ -105,7 +105,22 @@ class ClusterComputeResource(ComputeResource):
                 vmMonitoring="vmMonitoringDisabled",
                 hostMonitoring="enabled",
                 admissionControlEnabled=ha,
-                defaultVmSettings=build(vim.cluster.DasVmSettings, restartPriority="medium", isolationResponse="none"),
+                defaultVmSettings=build(
+                    vim.cluster.DasVmSettings,
+                    restartPriority="medium",
+                    restartPriorityTimeout=-1,
+                    isolationResponse="none",
+                    vmToolsMonitoringSettings=build(
+                        vim.cluster.VmToolsMonitoringSettings,
+                        enabled=False,
+                        vmMonitoring="vmMonitoringDisabled",
+                        clusterSettings=True,
+                        failureInterval=30,
+                        minUpTime=120,
+                        maxFailures=3,
+                        maxFailureWindow=3600,
+                    ),
+                ),
             ),
             drsConfig=build(
                 vim.cluster.DrsConfigInfo,
@@ -113,6 +128,17 @@ class ClusterComputeResource(ComputeResource):
                 enableVmBehaviorOverrides=True,
                 defaultVmBehavior="fullyAutomated",
                 vmotionRate=3,
+            ),
+            dpmConfigInfo=build(
+                vim.cluster.DpmConfigInfo,
+                enabled=False,
+                defaultDpmBehavior="automated",
+                hostPowerActionRate=3,
+            ),
+            vsanConfigInfo=build(
+                vim.vsan.cluster.ConfigInfo,
+                enabled=False,
+                defaultConfig=build(vim.vsan.cluster.ConfigInfo.HostDefaultInfo, autoClaimStorage=False),
             ),
             dasVmConfig=[],
             drsVmConfig=[],
@@ -135,6 +161,21 @@ class ClusterComputeResource(ComputeResource):
                 name: getattr(extended, name)
                 for name in ("dasConfig", "dasVmConfig", "drsConfig", "drsVmConfig", "rule")
             },
+        )
+
+    @method
+    def GetResourceUsage(self, call: Call) -> Any:
+        """Processor (MHz) and memory and storage (MB) of the whole cluster."""
+        stores: list[Any] = [self.world.objects[each._moId] for each in self.values["datastore"]]
+        reserved = sum(host.memory_bytes // 2**20 - host.free_memory_mib() for host in self.hosts)
+        return build(
+            vim.cluster.ResourceUsageSummary,
+            cpuUsedMHz=0,
+            cpuCapacityMHz=self.total_mhz(),
+            memUsedMB=reserved,
+            memCapacityMB=self.memory_bytes() // 2**20,
+            storageUsedMB=sum(each.capacity - each.free for each in stores) // 2**20,
+            storageCapacityMB=sum(each.capacity for each in stores) // 2**20,
         )
 
     def drs_moves(self, machine: Any) -> bool:

@@ -87,6 +87,7 @@ def content_services(world: "World") -> list[Service]:
     return [
         LibraryService(world, store),
         LocalLibraryService(world, store),
+        SubscribedLibraryService(world, store),
         ItemService(world, store),
         FileService(world, store),
         StorageService(world, store),
@@ -125,6 +126,17 @@ class LibraryService(_WithStore):
             if (spec.name is None or each.name.lower() == spec.name.lower())
             and (spec.type is None or each.type == spec.type)
         ]
+
+
+class SubscribedLibraryService(_WithStore):
+    """Libraries that follow another vCenter's: there are none here."""
+
+    stub = content_client._SubscribedLibraryStub
+
+    def list(self, caller: Caller) -> Any:
+        """Ids of all subscribed libraries."""
+        kind = content_client.LibraryModel.LibraryType.SUBSCRIBED
+        return [key for key, each in self.store.libraries.items() if each.type == kind]
 
 
 class LocalLibraryService(_WithStore):

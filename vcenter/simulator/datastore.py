@@ -4,8 +4,9 @@ import itertools
 from typing import Any
 
 from .api import vim
+from .datastore_browser import HostDatastoreBrowser
 from .managed_entity import ManagedEntity
-from .managed_object import Call, Managed, derived, method
+from .managed_object import Call, derived, method
 from .values import build, now
 from .world import World
 
@@ -131,13 +132,3 @@ class Datastore(ManagedEntity):
     def RenameDatastore(self, call: Call, newName: str) -> None:
         """Gives a new name."""
         self.rename(newName)
-
-
-class HostDatastoreBrowser(Managed):
-    """Looks into datastores; searching files is not simulated."""
-
-    kind = vim.host.DatastoreBrowser
-
-    def __init__(self, world: World, datastore: Datastore) -> None:
-        super().__init__(world, f"datastoreBrowser-{datastore.moid}", datastore=[datastore.ref])
-        self.owner = datastore

@@ -6,6 +6,7 @@ from .api import vim
 from .managed_entity import ManagedEntity
 from .managed_object import Call, derived, method
 from .network import Network
+from .port_policy import default_port_config, default_portgroup_policy
 from .task import Operation, Step, start_task
 from .values import build
 from .world import World
@@ -47,13 +48,10 @@ class DistributedVirtualPortgroup(Network):
             name=self.name,
             numPorts=self.ports,
             distributedVirtualSwitch=self.switch.ref,
-            defaultPortConfig=build(
-                vim.dvs.VmwareDistributedVirtualSwitch.VmwarePortConfigPolicy,
-                vlan=build(vim.dvs.VmwareDistributedVirtualSwitch.VlanIdSpec, vlanId=self.vlan, inherited=False),
-            ),
+            defaultPortConfig=default_port_config(self.vlan, ["Uplink 1"]),
             type="earlyBinding",
             backingType="standard",
-            policy=build(vim.dvs.DistributedVirtualPortgroup.PortgroupPolicy),
+            policy=default_portgroup_policy(),
             configVersion=str(self.revision),
             autoExpand=True,
             uplink=self.uplink,

@@ -7,6 +7,7 @@ from .api import vim
 from .distributed_virtual_portgroup import DistributedVirtualPortgroup
 from .managed_entity import ManagedEntity
 from .managed_object import Call, derived, invalid_argument, method
+from .port_policy import default_port_config
 from .task import Operation, Step, start_task
 from .values import build, now
 from .world import World
@@ -89,7 +90,19 @@ class DistributedVirtualSwitch(ManagedEntity):
             maxPorts=60_000,
             uplinkPortPolicy=build(vim.DistributedVirtualSwitch.NameArrayUplinkPortPolicy, uplinkPortName=["Uplink 1"]),
             uplinkPortgroup=[each.ref for each in self.portgroups if each.uplink],
-            defaultPortConfig=build(vim.dvs.VmwareDistributedVirtualSwitch.VmwarePortConfigPolicy),
+            defaultPortConfig=default_port_config(0, ["Uplink 1"]),
+            linkDiscoveryProtocolConfig=build(
+                vim.host.LinkDiscoveryProtocolConfig, protocol="lldp", operation="listen"
+            ),
+            ipfixConfig=build(
+                vim.dvs.VmwareDistributedVirtualSwitch.IpfixConfig,
+                activeFlowTimeout=60,
+                idleFlowTimeout=15,
+                samplingRate=4096,
+                internalFlowsOnly=False,
+            ),
+            multicastFilteringMode="legacyFiltering",
+            lacpApiVersion="multipleLag",
             host=[
                 build(
                     vim.dvs.HostMember,

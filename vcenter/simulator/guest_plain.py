@@ -24,6 +24,7 @@ from .values import build, vary
 from .virtual_machine_spec import merge_extra
 
 PORT_SETTING = "guestinfo.gpuferry.ssh-port"
+HOST_KEY_SETTING = "guestinfo.gpuferry.host-key"
 _READY_SECONDS = 30.0
 
 
@@ -117,7 +118,8 @@ class PlainGuests:
             stderr=subprocess.DEVNULL,
         )
         if self._answers(self._servers[moid], port):
-            self._tell(machine, boot, port)
+            public = (directory / "host_key.pub").read_text().split()
+            self._tell(machine, boot, {PORT_SETTING: str(port), HOST_KEY_SETTING: f"{public[0]} {public[1]}"})
 
     @staticmethod
     def _answers(server: "subprocess.Popen[bytes]", port: int) -> bool:
@@ -129,10 +131,10 @@ class PlainGuests:
         return False
 
     @staticmethod
-    def _tell(machine: Any, boot: int, port: int) -> None:
+    def _tell(machine: Any, boot: int, settings: dict[str, str]) -> None:
         with machine.world.lock:
             if machine.power_state == "poweredOn" and machine.boots == boot:
-                told = [build(vim.option.OptionValue, key=PORT_SETTING, value=str(port))]
+                told = [build(vim.option.OptionValue, key=key, value=value) for key, value in settings.items()]
                 config = machine.config
                 machine.set("config", vary(config, extraConfig=merge_extra(config.extraConfig, told)))
                 machine.guest_is_up("127.0.0.1")

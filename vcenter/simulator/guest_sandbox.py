@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from .api import vim
 from .guest_cloud_init import FirstBoot, GuestinfoError, first_boot
+from .values import build, vary
+from .virtual_machine_spec import merge_extra
 
 if TYPE_CHECKING:
     from .world import World
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 _OVERLAID = ("usr", "etc", "var", "opt", "home", "root", "srv")
 _LINKED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _READY_SECONDS = 60.0
+_LOOK_SECONDS = 0.3
 # The kernel kills what starts with this when the thread that started it ends.
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
@@ -83,8 +86,11 @@ if [ ! -e /var/lib/cloud/sandbox ]; then
   rm -rf /root/.ssh /etc/ssh/ssh_host_* /etc/sudoers.d/90-cloud-init-users
   for h in /home/*; do [ -d "$h" ] && rm -rf "$h/.ssh"; done
   passwd -d root >/dev/null 2>&1 || true
+  mkdir -p -m 700 /var/lib/guestinfo-set
   printf '%s\\n' '#!/bin/sh' 'case "$1" in "info-get "*) cat "/run/guestinfo/${1#info-get }" 2>/dev/null ||' \\
-    '{ echo "No value found"; exit 1; };; esac' > /usr/bin/vmware-rpctool
+    '{ echo "No value found"; exit 1; };;' \\
+    '"info-set guestinfo."*) s="${1#info-set }"; k="${s%% *}"; t="/var/lib/guestinfo-set/.new.$$"' \\
+    'printf %s "${s#* }" > "$t" && mv "$t" "/var/lib/guestinfo-set/$k";; esac' > /usr/bin/vmware-rpctool
   chmod 755 /usr/bin/vmware-rpctool
 fi
 printf '127.0.0.1 localhost\\n%s %s\\n' "$GUEST_ADDRESS" "$(hostname)" > /etc/hosts; hostname > /etc/hostname
@@ -287,7 +293,7 @@ class SandboxGuests:
         guest.process = self._spawn(guest, wanted.hostname)
         self._connect(guest)
         threading.Thread(
-            target=_report, args=(world, machine, boot, guest.address, wanted.hostname, guest.process), daemon=True
+            target=_report, args=(world, machine, boot, guest, wanted.hostname, guest.process), daemon=True
         ).start()
 
     def _write(self, guest: _Guest, wanted: FirstBoot, extra: dict[str, str]) -> None:
@@ -391,9 +397,10 @@ def _quoted(text: str) -> str:
 
 
 def _report(
-    world: "World", machine: Any, boot: int, address: str, hostname: str, process: "subprocess.Popen[bytes]"
+    world: "World", machine: Any, boot: int, guest: _Guest, hostname: str, process: "subprocess.Popen[bytes]"
 ) -> None:
-    """Tells the machine that its guest is up once sshd answers."""
+    """Tells the machine that its guest is up once sshd answers, and what the guest sets of guestinfo."""
+    address, told = guest.address, guest.directory / "upper/var/lib/guestinfo-set"
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -406,5 +413,17 @@ def _report(
             with world.lock:
                 if machine.power_state == "poweredOn" and machine.boots == boot:
                     machine.guest_is_up(address, hostname)
-            return
+            break
         time.sleep(0.05)
+    known: dict[str, str] = {}
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            fresh = {each.name: each.read_text() for each in told.iterdir() if each.name.startswith("guestinfo.")}
+            if fresh != known:
+                known = fresh
+                with world.lock:
+                    if machine.power_state == "poweredOn" and machine.boots == boot:
+                        values = [build(vim.option.OptionValue, key=key, value=text) for key, text in fresh.items()]
+                        config = machine.config
+                        machine.set("config", vary(config, extraConfig=merge_extra(config.extraConfig, values)))
+        time.sleep(_LOOK_SECONDS)

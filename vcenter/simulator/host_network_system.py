@@ -135,6 +135,22 @@ class HostNetworkSystem(Managed):
             ipV6Enabled=False,
         )
 
+    @derived()
+    def networkConfig(self) -> Any:
+        """The same as a configuration that could be applied."""
+        return build(
+            vim.host.NetworkConfig,
+            proxySwitch=[
+                build(vim.host.HostProxySwitch.Config, uuid=each.dvsUuid, spec=each.spec)
+                for each in self.get("networkInfo").proxySwitch
+            ],
+            pnic=[build(vim.host.PhysicalNic.Config, device=each.device, spec=each.spec) for each in self.pnics],
+            vnic=[
+                build(vim.host.VirtualNic.Config, device=each.device, portgroup=each.portgroup, spec=each.spec)
+                for each in self.vnics
+            ],
+        )
+
     @staticmethod
     def _proxy(switch: Any, uplinks: list[str]) -> Any:
         return build(
@@ -161,6 +177,7 @@ class HostNetworkSystem(Managed):
     def tell(self) -> None:
         """Says that the network has changed."""
         self.changed("networkInfo")
+        self.changed("networkConfig")
         self.host.changed("_network")
         self.host.nic_manager.tell()
 
@@ -184,6 +201,16 @@ class HostNetworkSystem(Managed):
         )
         self.tell()
         return name
+
+    @method
+    def QueryNetworkHint(self, call: Call, device: list[str] | None) -> Any:
+        """What cards have seen of their networks: nothing, nobody speaks here."""
+        wanted = set(device or ())
+        return [
+            build(vim.host.PhysicalNic.NetworkHint, device=each.device)
+            for each in self.pnics
+            if not wanted or each.device in wanted
+        ]
 
     @method
     def AddVirtualNic(self, call: Call, portgroup: str, nic: Any) -> str:

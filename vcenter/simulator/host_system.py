@@ -5,6 +5,7 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from . import host_processors
 from .api import vim, vmodl
 from .cards import BOARD, pci_device
 from .host_firewall_system import HostFirewallSystem
@@ -167,14 +168,15 @@ class HostSystem(ManagedEntity):
             ),
             cpuInfo=build(
                 vim.host.CpuInfo,
-                numCpuPackages=2,
+                numCpuPackages=host_processors.PACKAGES,
                 numCpuCores=self.cpu_cores,
                 numCpuThreads=self.cpu_cores * 2,
                 hz=self.cpu_mhz * 1_000_000,
             ),
-            cpuPkg=[],
+            cpuPkg=host_processors.packages(self.cpu_cores, self.cpu_mhz),
+            cpuFeature=host_processors.features(),
             memorySize=self.memory_bytes,
-            numaInfo=build(vim.host.NumaInfo, type="NUMA", numNodes=2),
+            numaInfo=host_processors.numa(self.cpu_cores, self.memory_bytes),
             smcPresent=False,
             pciDevice=self.values["_devices"],
             biosInfo=build(vim.host.BIOSInfo, biosVersion="1.14.1", vendor="Dell Inc.", firmwareType="EFI"),
@@ -214,9 +216,9 @@ class HostSystem(ManagedEntity):
                 model="PowerEdge R750xa",
                 uuid=self.uuid,
                 memorySize=self.memory_bytes,
-                cpuModel="Intel(R) Xeon(R) Gold 6348 CPU @ 2.60GHz",
+                cpuModel=host_processors.MODEL,
                 cpuMhz=self.cpu_mhz,
-                numCpuPkgs=2,
+                numCpuPkgs=host_processors.PACKAGES,
                 numCpuCores=self.cpu_cores,
                 numCpuThreads=self.cpu_cores * 2,
                 numNics=len(self.network_system.get("networkInfo").pnic),

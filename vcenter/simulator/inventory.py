@@ -40,6 +40,7 @@ from .event_manager import EventManager
 from .folder import Folder
 from .guest import Guests
 from .host_system import HostSystem
+from .license_manager import LicenseManager
 from .network import Network
 from .option_manager import OptionManager
 from .ovf_manager import OvfManager
@@ -98,6 +99,7 @@ def make_world(
     SearchIndex(world, "SearchIndex")
     OptionManager(world, "VpxSettings")
     OvfManager(world, "OvfManager")
+    LicenseManager(world, "LicenseManager")
     ServiceInstance(world)
     with world.lock:
         for entry in content.get("datacenters", ()):

@@ -7,6 +7,7 @@ from com.vmware import vcenter_client
 
 from .api import vim
 from .automation import Caller, Service, failed
+from .machine_info import machine_info
 
 if TYPE_CHECKING:
     from .world import World
@@ -94,6 +95,12 @@ class MachineService(_Lists):
             )
             if not each.is_template
         ]
+
+    def get(self, caller: Caller, vm: str) -> Any:
+        """Everything about one."""
+        machine = self.one(vm)
+        caller.demand("System.Read", machine.ref)
+        return machine_info(machine)
 
     def delete(self, caller: Caller, vm: str) -> None:
         """Removes a machine that is off."""

@@ -58,22 +58,36 @@ def _below(cls: Any) -> list[Any]:
 
 
 def follow(managed: Managed, path: str) -> Any:
-    """The value at a path, None when it or anything on the way is unset."""
+    """The value at a path as the type it is declared with, None when it or anything on the way is unset."""
     segments = parse(path)
     name, key = segments[0]
-    value = managed.get(name)
+    value: Any = managed.get(name)
+    declared = _declared(managed.kind, name)
     if key is not None:
         value = _keyed(value, key)
     for name, key in segments[1:]:
         if value is None:
             return None
         if isinstance(value, support.ManagedObject):
-            value = managed.world.find(value).get(name)
+            owner = managed.world.find(value)
+            value, declared = owner.get(name), _declared(owner.kind, name)
         else:
+            declared = _declared(value.__class__, name)
             value = getattr(value, name, None)
         if key is not None:
             value = _keyed(value, key)
-    return value if is_set(value) else None
+    if not is_set(value):
+        return None
+    # A plain int or str tells nothing of xsd:long and of enumerations, and strict clients look at xsi:type.
+    if value.__class__ in (int, str) and declared is not None and issubclass(declared, value.__class__):
+        return declared(value)
+    return value
+
+
+@functools.cache
+def _declared(cls: Any, name: str) -> Any:
+    info = fields(cls).get(name)
+    return None if info is None else info.type
 
 
 def _keyed(values: Any, key: str) -> Any:

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .api import MethodFault, support
 from .control import AnswerLost
 from .control_http import ControlHttp
+from .datastore_browser import read_file
 from .http_nfc_lease import Upload, lease_with
 from .managed_object import Call
 from .soap_dispatch import answer, request_version
@@ -58,6 +59,7 @@ class Service:
                 Route("/sdk/vimServiceVersions.xml", self._versions),
                 Route("/sdk/vimService.wsdl", self._versions),
                 Route("/nfc/{key}/{name}", self._upload, methods=["PUT", "POST"]),
+                Route("/folder/{path:path}", self._file, methods=["GET", "HEAD"]),
                 Route("/cls/data/{key}/{name}", self._library_upload, methods=["PUT", "POST"]),
                 Route("/api", self._json_rpc, methods=["POST"]),
                 Route("/api/{path:path}", self._rest, methods=_ANY),
@@ -154,6 +156,18 @@ class Service:
         except (KeyError, MethodFault):
             return PlainTextResponse("the lease has ended\n", status_code=500)
         return Response(status_code=201)
+
+    async def _file(self, request: Request) -> Response:
+        """A datastore's files over HTTPS, with the SOAP session's cookie or the account's name and password."""
+        match = _COOKIE.search(request.headers.get("cookie", ""))
+        with self.world.lock:
+            manager: Any = self.world.objects["SessionManager"]
+            if session_of(self.world, match.group(1) if match else None) is None and not manager.knows_basic(
+                request.headers.get("authorization", "")
+            ):
+                return Response(status_code=401, headers={"www-authenticate": 'Basic realm="VMware HTTP server"'})
+            text = read_file(self.world, request.query_params.get("dsName", ""), request.path_params["path"])
+        return PlainTextResponse(text) if text is not None else PlainTextResponse("Not Found\n", status_code=404)
 
     async def _library_upload(self, request: Request) -> Response:
         uploads, library = self.world.library_uploads, self.world.library

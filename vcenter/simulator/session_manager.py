@@ -1,5 +1,6 @@
 """SessionManager: who is logged in. Sessions are shared by SOAP, JSON-RPC and REST, and expire when idle."""
 
+import base64
 import hmac
 import secrets
 import time
@@ -80,6 +81,20 @@ class SessionManager(Managed):
         self.idle_seconds = idle_seconds
         self.sessions: dict[str, Session] = {}
         self._tickets: dict[str, str] = {}
+
+    def knows_basic(self, header: str) -> bool:
+        """Whether an ``Authorization: Basic`` header (RFC 7617) holds an account's name and password."""
+        kind, _, text = header.partition(" ")
+        try:
+            name, _, password = base64.b64decode(text, validate=True).decode().partition(":")
+        except ValueError:
+            return False
+        user = self.users.get(name.lower())
+        return (
+            kind.lower() == "basic"
+            and user is not None
+            and hmac.compare_digest(user.password.encode(), password.encode())
+        )
 
     def open(self, name: str, password: str, address: str = "", agent: str = "") -> Session:
         """A new session. Raises vim.fault.InvalidLogin."""

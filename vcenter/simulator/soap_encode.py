@@ -142,9 +142,8 @@ class Encoder:
             if inner is None:
                 inner = type_name(item).removeprefix("xsd:")
             write(f'<{tag} xsi:type="{type_name(cls)}">')
-            writer = self._writer(item)
-            for each in value:
-                writer(write, inner, each)
+            for each in value:  # with a type of its own each, as vCenter writes them and libvirt's client needs them
+                self._any(write, inner, item(each) if each.__class__ in (int, str) else each)
             write(f"</{tag}>")
         else:
             write(f'<{tag} xsi:type="{self._scalar_name(value)}">{_text(value)}</{tag}>')

@@ -13,6 +13,7 @@ from .automation import Caller, Service, failed
 if TYPE_CHECKING:
     from .world import World
 
+_OTHER_TYPES = ("com.vmware.content.Library", "com.vmware.content.library.Item", "HostNetwork", "OpaqueNetwork")
 _CATEGORY = "urn:vmomi:InventoryServiceCategory:{}:GLOBAL"
 _TAG = "urn:vmomi:InventoryServiceTag:{}:GLOBAL"
 _PRIVILEGE = "InventoryService.Tagging."
@@ -80,11 +81,7 @@ class CategoryService(Service):
         if not create_spec.name:
             raise failed("InvalidArgument", "A category needs a name.")
         self._demand_free_name(create_spec.name)
-        unknown = [
-            each
-            for each in create_spec.associable_types or ()
-            if each != "com.vmware.content.Library" and not _kind(each)
-        ]
+        unknown = [each for each in create_spec.associable_types or () if each not in _OTHER_TYPES and not _kind(each)]
         if unknown:
             raise failed("InvalidArgument", f"There is no type {unknown[0]}.")
         key = create_spec.category_id or _CATEGORY.format(uuid.uuid4())

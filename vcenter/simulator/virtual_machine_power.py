@@ -18,7 +18,8 @@ _device: Any = vim.vm.device
 def power_on(call: Call, machine: Any, host: Any) -> Operation:
     """PowerOnVM_Task: validate, reserve, start; a failed start leaves everything as it was."""
     with machine.exclusive():
-        machine.demand_power("poweredOff", "poweredOn")
+        if machine.power_state != "suspended":
+            machine.demand_power("poweredOff", "poweredOn")
         if machine.is_template:
             raise vmodl.fault.NotSupported(msg=f"{machine.name} is a template.")
         if host is not None and host._moId != machine.host.moid:
@@ -88,7 +89,11 @@ def switch_on(machine: Any, assigned: dict[int, str] | None = None) -> None:
     machine.boots += 1
     machine.assigned = dict(assigned or {})
     machine.note(
-        powerState="poweredOn", bootTime=now(), cleanPowerOff=None, maxMemoryUsage=machine.config.hardware.memoryMB
+        powerState="poweredOn",
+        bootTime=now(),
+        suspendTime=None,
+        cleanPowerOff=None,
+        maxMemoryUsage=machine.config.hardware.memoryMB,
     )
     _connect_adapters(machine, True)
     machine.host.machines_changed()
@@ -127,7 +132,8 @@ def _connect_adapters(machine: Any, on: bool) -> None:
 def power_off(call: Call, machine: Any) -> Operation:
     """PowerOffVM_Task."""
     with machine.exclusive():
-        machine.demand_power("poweredOn", "poweredOff")
+        if machine.power_state != "suspended":
+            machine.demand_power("poweredOn", "poweredOff")
         yield Step("power off", 50)
         machine.host.demand_connected()
         switch_off(machine)

@@ -76,6 +76,20 @@ class Identity:
         write_private(path, json.dumps(asdict(self), indent=1).encode())
 
 
+def identity_path(role: str) -> Path:
+    """Where a machine's identity in this role is kept: `GPUFERRY_IDENTITY` (of a server, `GPUFERRY_SERVER_IDENTITY`),
+    else the machine's own under /etc/gpuferry, else, for who may not read or write there, the user's."""
+    server = role == "server"
+    override = os.environ.get("GPUFERRY_SERVER_IDENTITY" if server else "GPUFERRY_IDENTITY")
+    if override:
+        return Path(override)
+    name = "server/identity.json" if server else "identity.json"
+    machine = Path("/etc/gpuferry") / name
+    if machine.exists() or (server and os.geteuid() == 0):
+        return machine
+    return Path.home() / ".config" / "gpuferry" / name
+
+
 def load_identity(path: Path) -> Identity:
     """Raises IdentityError."""
     try:

@@ -19,6 +19,7 @@ import zmq
 from gpuserver.protocol.control.codec import MalformedMessageError, decode, encode
 from gpuserver.protocol.control.curve import Identity, open_dealer
 from gpuserver.protocol.control.messages import Beat, Goodbye, Heartbeat, Hello, Refused, Report, Welcome
+from gpuserver.protocol.control.standing import AWAY, CONNECTED, REFUSED, service_standing
 
 log = logging.getLogger(__name__)
 HELLO_AGAIN_S = 1.0
@@ -81,6 +82,7 @@ class ControlLink:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._mute = False
+        self._standing = service_standing()
         self._thread = threading.Thread(target=self._run, name="control-link", daemon=True)
 
     def _wake_pair(self) -> tuple[zmq.Socket[Any], zmq.Socket[Any]]:
@@ -178,8 +180,11 @@ class ControlLink:
     def _note_leader(self) -> None:
         if any(each.leader for each in self._connections.values()):
             self.connected.set()
+            self._standing.say(CONNECTED)
         else:
             self.connected.clear()
+            refused = self.refused
+            self._standing.say(*((REFUSED, refused.reason) if refused else (AWAY, "")))
 
     def _read(self, connection: Connection, poller: zmq.Poller) -> None:
         while True:

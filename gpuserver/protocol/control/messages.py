@@ -383,7 +383,7 @@ class Observations:
 @message("ask")
 @dataclass(frozen=True)
 class Ask:
-    """A client's question: `leases` (its own), `gpus`, `servers`, `health`."""
+    """A client's question: `leases` (its own), `stats` (their use), `gpus`, `servers`, `health`."""
 
     question: str
     number: int

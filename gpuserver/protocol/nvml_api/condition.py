@@ -12,7 +12,9 @@ FAMILY.ask("nvmlDeviceGetFanSpeedRPM nvmlDeviceGetCoolerInfo")
 FAMILY.ask("nvmlDeviceGetPowerUsage nvmlDeviceGetTotalEnergyConsumption nvmlDeviceGetEnforcedPowerLimit")
 FAMILY.ask("nvmlDeviceGetPowerManagementLimit nvmlDeviceGetPowerManagementMode nvmlDeviceGetPowerState")
 FAMILY.ask("nvmlDeviceGetPowerSource nvmlDeviceGetViolationStatus")
-FAMILY.ask("nvmlDeviceGetClockInfo nvmlDeviceGetClock nvmlDeviceGetApplicationsClock nvmlDeviceGetDefaultApplicationsClock")
+FAMILY.ask(
+    "nvmlDeviceGetClockInfo nvmlDeviceGetClock nvmlDeviceGetApplicationsClock nvmlDeviceGetDefaultApplicationsClock"
+)
 FAMILY.ask("nvmlDeviceGetMinMaxClockOfPState nvmlDeviceGetPerformanceState nvmlDeviceGetDynamicPstatesInfo")
 FAMILY.ask("nvmlDeviceGetAutoBoostedClocksEnabled nvmlDeviceGetAdaptiveClockInfoStatus nvmlDeviceGetClkMonStatus")
 FAMILY.ask("nvmlDeviceGetCurrentClocksEventReasons nvmlDeviceGetCurrentClocksThrottleReasons")
@@ -24,7 +26,9 @@ FAMILY.ask("nvmlDeviceGetPcieThroughput nvmlDeviceGetPcieReplayCounter")
 FAMILY.ask("nvmlDeviceGetComputeMode nvmlDeviceGetPersistenceMode nvmlDeviceGetDisplayMode nvmlDeviceGetDisplayActive")
 FAMILY.ask("nvmlDeviceGetMigMode nvmlDeviceGetGpuOperationMode nvmlDeviceGetVirtualizationMode")
 FAMILY.ask("nvmlDeviceGetGspFirmwareMode nvmlDeviceGetDriverModel nvmlDeviceGetDriverModel_v2")
-FAMILY.ask("nvmlDeviceGetEccMode nvmlDeviceGetDefaultEccMode nvmlDeviceGetTotalEccErrors nvmlDeviceGetDetailedEccErrors")
+FAMILY.ask(
+    "nvmlDeviceGetEccMode nvmlDeviceGetDefaultEccMode nvmlDeviceGetTotalEccErrors nvmlDeviceGetDetailedEccErrors"
+)
 FAMILY.ask("nvmlDeviceGetMemoryErrorCounter nvmlDeviceGetRemappedRows nvmlDeviceGetRowRemapperHistogram")
 FAMILY.ask("nvmlDeviceGetRetiredPagesPendingStatus nvmlDeviceGetSramEccErrorStatus nvmlDeviceGetRepairStatus")
 FAMILY.ask("nvmlDeviceGetFieldValues", values=both("valuesCount"))

@@ -6,7 +6,9 @@ FAMILY = NvmlFamily("identity")
 FAMILY.once("nvmlDeviceGetName nvmlDeviceGetUUID nvmlDeviceGetSerial nvmlDeviceGetBoardPartNumber")
 FAMILY.once("nvmlDeviceGetVbiosVersion nvmlDeviceGetInforomImageVersion nvmlDeviceGetInforomVersion")
 FAMILY.once("nvmlDeviceGetInforomConfigurationChecksum nvmlDeviceGetBoardId nvmlDeviceGetMultiGpuBoard")
-FAMILY.once("nvmlDeviceGetBrand nvmlDeviceGetArchitecture nvmlDeviceGetBusType nvmlDeviceGetModuleId nvmlDeviceGetIrqNum")
+FAMILY.once(
+    "nvmlDeviceGetBrand nvmlDeviceGetArchitecture nvmlDeviceGetBusType nvmlDeviceGetModuleId nvmlDeviceGetIrqNum"
+)
 FAMILY.once("nvmlDeviceGetPciInfo nvmlDeviceGetPciInfo_v2 nvmlDeviceGetPciInfo_v3 nvmlDeviceGetPciInfoExt")
 FAMILY.once("nvmlDeviceGetCudaComputeCapability nvmlDeviceGetNumGpuCores nvmlDeviceGetMemoryBusWidth")
 FAMILY.once("nvmlDeviceGetAttributes nvmlDeviceGetAttributes_v2 nvmlDeviceGetNumFans nvmlDeviceGetMinMaxFanSpeed")

@@ -1,8 +1,8 @@
 """One process of several that share a lease: `python slice_sharing.py`, then one command a line on standard input.
 
-Commands: `take WAY` (pieces of 2 MiB until there are no more; answers how many, and the error that ended it), `free N`,
-`one` (one piece more; answers the error), `info` (free and total MiB), `check` (writes to every piece and waits; answers
-the error), `quit`.
+Commands: `take WAY` (pieces of 2 MiB until there are no more; answers how many, and the error that ended it),
+`free N`, `one` (one piece more; answers the error), `info` (free and total MiB), `check` (writes to every piece and
+waits; answers the error), `quit`.
 """
 
 from __future__ import annotations

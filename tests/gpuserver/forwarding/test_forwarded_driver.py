@@ -18,7 +18,6 @@ MODULES = ("test_driver_contexts", "test_driver_memory", "test_driver_streams")
 # What is not the same when forwarded, and why.
 GRANULES = "memory is taken from the slice in granules of 2 MiB, as NVIDIA's driver does, not byte by byte"
 DIFFERENT = {
-    "test_arrays_and_managed_memory_count": "arrays do not count against the slice on the client yet",
     "test_fragmentation_costs_no_memory": GRANULES,
     "test_memory_ends_exactly_at_the_configured_size": GRANULES,
     "test_memory_goes_with_its_context": "pinned memory outlives its context",

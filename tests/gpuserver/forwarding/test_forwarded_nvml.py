@@ -126,8 +126,8 @@ print(json.dumps([found, versions]))
 QUESTIONS = """
 import ctypes
 PLAIN = (
-    "Name UUID Serial BoardPartNumber VbiosVersion InforomImageVersion Brand Architecture BusType BoardId MultiGpuBoard "
-    "PciInfo CudaComputeCapability NumGpuCores MemoryBusWidth Attributes NumFans MaxPcieLinkGeneration "
+    "Name UUID Serial BoardPartNumber VbiosVersion InforomImageVersion Brand Architecture BusType BoardId "
+    "MultiGpuBoard PciInfo CudaComputeCapability NumGpuCores MemoryBusWidth Attributes NumFans MaxPcieLinkGeneration "
     "MaxPcieLinkWidth GpuMaxPcieLinkGeneration PcieLinkMaxSpeed PowerManagementDefaultLimit "
     "PowerManagementLimitConstraints SupportedClocksThrottleReasons MaxMigDeviceCount FanSpeed PowerUsage "
     "EnforcedPowerLimit PowerManagementLimit PowerManagementMode PowerState PowerSource PerformanceState "

@@ -1,0 +1,34 @@
+"""A program that computes on GPU 0 until it is told to end, and checks every result: `python steady_program.py`.
+
+It says `working` after its first round, and at the end, when a line comes on standard input, `right N` with the number
+of rounds; the first wrong result or CUDA error ends it with status 1.
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gpuserver" / "forwarding"))
+
+from driver_api import Driver, words
+
+COUNT = 5000
+
+if __name__ == "__main__":
+    driver = Driver()
+    place = driver.allocate(4 * COUNT)
+    driver.upload(place, bytes(4 * COUNT))
+    function = driver.load()
+    rounds = 0
+    while True:
+        rounds += 1
+        result = driver.launch(function, place, COUNT)
+        assert result == 0, f"cuLaunchKernel = {result}"
+        assert set(words(driver.download(place, 4 * COUNT))) == {rounds}, "a wrong sum"
+        if rounds == 1:
+            print("working", flush=True)
+        if select.select([sys.stdin], [], [], 0.01)[0]:
+            break
+    print("right", rounds, flush=True)
