@@ -29,6 +29,8 @@ constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACC
                                       CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED,
                                       CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED};
 
+std::atomic<bool> session_is_open = false;
+
 void forget_session_in_child() {
     device_memory().account().abandon();
     client().set_forked();
@@ -46,8 +48,11 @@ void Client::open() {
     const std::string server = setting("GPUFERRY_SERVER");
     const int descriptor = dial(ConnectionPurpose::session);
     link_ = new Link(descriptor, deliver, [](const char* reason) {
-        say("the connection to GPU server " + setting("GPUFERRY_SERVER") + " is lost: " + reason +
-            ". Every CUDA call fails from now on");
+        // Where the session was not open yet, whoever opens it says what went wrong.
+        if (session_is_open) {
+            say("the connection to GPU server " + setting("GPUFERRY_SERVER") + " is lost: " + reason +
+                ". Every CUDA call fails from now on");
+        }
         device_memory().account().surrender();
     });
     Bytes wishes;
@@ -65,6 +70,7 @@ void Client::open() {
                          : std::string(why)));
     }
     read_snapshot(reply.payload);
+    session_is_open = true;
     reserve_window();
     device_memory().open(snapshot_);
     open_contexts(snapshot_);

@@ -1,5 +1,7 @@
 #include "settings.h"
 
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -12,6 +14,7 @@ namespace gpuferry {
 namespace {
 
 constexpr int connect_timeout_ms = 10'000;
+constexpr time_t handshake_timeout_s = 20;  // longer than the server's own patience
 
 int hex_digit(char c) {
     if (c >= '0' && c <= '9') return c - '0';
@@ -79,8 +82,16 @@ int dial(ConnectionPurpose purpose) {
                              ": is `gpuferry gpuserver serve` running there, and the port open?");
     }
     try {
+        const timeval patience{handshake_timeout_s, 0};
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         Connection connection(dup(descriptor));  // closed at the end of the handshake; the caller keeps its own
         introduce(connection, server, secret, hello);
+        const timeval for_ever{};
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof for_ever);
+    } catch (const TransportError& error) {
+        close(descriptor);
+        throw HandshakeError("GPU server " + server + " does not finish the handshake (" + error.what() +
+                             "): is it a gpuferry server, and is it alive?");
     } catch (...) {
         close(descriptor);
         throw;

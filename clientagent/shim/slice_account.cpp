@@ -198,6 +198,10 @@ bool SliceAccount::take(size_t device, uint64_t bytes) {
     return fits;
 }
 
+bool SliceAccount::is_shared() const {
+    return descriptor_ >= 0 && is_locked(descriptor_, first_slot, most_slice_processes);
+}
+
 void SliceAccount::give_back(size_t device, uint64_t bytes) {
     if (device < most_slice_devices && !surrendered_) memory_->slots[own_].used[device] -= bytes;
 }

@@ -38,6 +38,9 @@ class SliceAccount {
     // A GPU of the lease. Processes that open it while others live share the least limit.
     void set_budget(size_t device, uint64_t total, uint64_t limit);
 
+    // Whether other living processes count here too.
+    [[nodiscard]] bool is_shared() const;
+
     // Takes bytes of a GPU's slice; false when there are not as many. The caller is alone in this process.
     bool take(size_t device, uint64_t bytes);
     void give_back(size_t device, uint64_t bytes);
