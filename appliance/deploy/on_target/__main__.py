@@ -2,6 +2,7 @@
 
     installer.pyz install        the request as one JSON line on standard input (it may hold a ticket)
     installer.pyz uninstall | describe ROLE
+    installer.pyz upgrade ROLE   the order that the service has left, fetched from the appliance
     installer.pyz service start|stop|restart|status|supervise ROLE
 
 Lines before the request are ignored: what sudo did not read of a password is none of ours.
@@ -10,6 +11,7 @@ Lines before the request are ignored: what sudo did not read of a password is no
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -17,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import install, services
+from . import install, services, upgrade
 from .layout import SERVICES, Layout
 from .report import Failure, Reporter
 from .uninstall import remove_role
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="installer.pyz")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("install").add_argument("--root", type=Path, default=Path("/"))
-    for name in ("uninstall", "describe"):
+    for name in ("uninstall", "describe", "upgrade"):
         one = commands.add_parser(name)
         one.add_argument("role", choices=sorted(SERVICES))
         one.add_argument("--root", type=Path, default=Path("/"))
@@ -82,6 +84,8 @@ def main(arguments: list[str]) -> int:
     try:
         if options.command == "service":
             return control_service(options.verb, Layout(options.role, options.root))
+        if options.command == "upgrade":
+            return 0 if upgrade.carry_out(Layout(options.role, options.root)) else 1
         if options.command == "install":
             request = requested(read_request())
             layout = Layout(request.role, options.root)
@@ -95,7 +99,12 @@ def main(arguments: list[str]) -> int:
         report.failure(failure)
         return 1
     except Exception as wrong:
-        report.failure(Failure("failed", f"{type(wrong).__name__}: {wrong}"))
+        full = isinstance(wrong, OSError) and wrong.errno in (errno.ENOSPC, errno.EDQUOT)
+        report.failure(
+            Failure("space", f"a disk is full: {wrong}", "Make room.")
+            if full
+            else Failure("failed", f"{type(wrong).__name__}: {wrong}")
+        )
         return 1
     return 0
 
