@@ -57,7 +57,8 @@ import pynvml
 pynvml.nvmlInit()
 device = pynvml.nvmlDeviceGetHandleByIndex(0)
 memory = pynvml.nvmlDeviceGetMemoryInfo(device)
-print(memory.total >> 20, memory.used, pynvml.nvmlDeviceGetName(device) != "", pynvml.nvmlDeviceGetTemperature(device, 0) > 0)
+warm = pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU) > 0
+print(memory.total >> 20, memory.used, pynvml.nvmlDeviceGetName(device) != "", warm)
 """
     done = hardware_server.run(sys.executable, "-c", code, memory_mib=2048)
     assert done.stdout == "2048 0 True True\n", done.stderr

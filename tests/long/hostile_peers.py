@@ -1,4 +1,4 @@
-"""A million hostile frames and hellos: `python -m tests.long.hostile_peers [CASES] [FIRST_SEED]` in a built source tree.
+"""A million hostile frames and hellos: `python -m tests.long.hostile_peers [CASES] [FIRST_SEED]` in a built tree.
 
 Sessions that have proved themselves send random and damaged frames to real workers (CUDA's and NVML's), as fast as they
 are taken; strangers send damaged hellos. A case is a frame that a worker has taken, by the daemon's own count, or a

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import socket
 import struct
 
 from gpu_server import GpuServer
 from test_forwarded_isolation import inventory
 from test_hostile_frames import connect
 
-from gpuserver.protocol.handshake import Purpose
+from gpuserver.protocol.handshake import Purpose, receive_exactly
 from gpuserver.protocol.nvml_specification import read_nvml_specification
 
 AWAITED = 1
@@ -34,13 +33,13 @@ def test_the_worker_answers_every_frame_or_ends_by_itself(software_server: GpuSe
     with connect(software_server, dice, Purpose.NVML) as connection:
         connection.sendall(struct.pack("<IHHQQ", 0, OPEN, AWAITED, 1, 0))
         for number in range(2, FRAMES + 2):
-            header = connection.recv(24, socket.MSG_WAITALL)
+            header = receive_exactly(connection, 24)
             answered, size, result, *_ = struct.unpack("<QIiiHH", header)
             assert answered == number - 1
             if answered == 1:
                 assert result == 0
             if size:
-                assert len(connection.recv(size, socket.MSG_WAITALL)) == size
+                receive_exactly(connection, size)
             connection.sendall(nvml_frame(dice, number))
     assert software_server.process.poll() is None
     assert inventory(software_server)["gpus"]
