@@ -18,12 +18,14 @@ namespace gpuferry {
 
 // What lies at a device address.
 struct Stretch {
-    enum class Origin { allocated, carved, global, mapped, managed };
+    enum class Origin { allocated, carved, global, mapped, imported, managed, managed_variable };
     uint64_t size = 0;  // bytes, as asked for
     CUdevice device = 0;
     const Context* context = nullptr;
     Origin origin = Origin::allocated;
     unsigned long long id = 0;  // CU_POINTER_ATTRIBUTE_BUFFER_ID
+
+    [[nodiscard]] bool is_managed() const { return origin == Origin::managed || origin == Origin::managed_variable; }
 };
 
 class DeviceMemory {
@@ -56,9 +58,11 @@ class DeviceMemory {
 
     // Bytes left in the slice, and its size.
     void info(CUdevice device, uint64_t& free, uint64_t& total);
+    // Whether so little is left that what the client does not count may fail.
+    bool scarce(CUdevice device);
     // Everything of a context or GPU is gone.
     void forget_context(const Context* context);
-    void forget_device(CUdevice device);
+    void forget_device(CUdevice device, const Context* primary);
     SliceAccount& account() { return account_; }
 
   private:

@@ -30,6 +30,14 @@ struct Describer {
     }
 };
 
+// What nvcc's start-up code registers for separately compiled code: fatbins that the driver links.
+struct LinkedWrapper {
+    uint32_t magic = 0x466243b1, version = 2;
+    const void* fatbin = nullptr;
+    const void* const* linked = nullptr;  // NULL-terminated
+};
+constexpr uint64_t most_parts = 1u << 16;
+
 // What the client needs to validate and encode launches. Raises nothing; an attribute that the driver lacks is
 // `no_attribute`.
 CUresult describe(const Describer& about, void* function, Encoder& answer) {
@@ -129,12 +137,19 @@ void load_library(Request& in, Answer& out, Handle name, JitOptions& options, co
 void serve_load_image(Request& in, Answer& out) {
     const auto name = in.value<uint64_t>();
     JitOptions options(in);
-    const std::string_view image = in.fields().take_text();
-    if (!in.good() || image.empty()) return out.refuse(in);
-    // The driver may keep reading behind a PTX text's end: it gets a copy of its own, with a zero behind it.
-    const std::string copy(image);
-    if (kind_of(name) == Kind::module) return load_module(in, out, name, options, copy.c_str());
-    if (kind_of(name) == Kind::library) return load_library(in, out, name, options, copy.c_str());
+    const bool linked = in.value<uint64_t>();
+    const auto count = in.value<uint64_t>();
+    // The driver may keep reading behind a PTX text's end: it gets copies of its own, with a zero behind each.
+    std::vector<std::string> parts;
+    while (in.good() && parts.size() < std::min(count, most_parts)) parts.emplace_back(in.fields().take_text());
+    if (!in.good() || parts.empty() || parts.front().empty() || (!linked && count != 1)) return out.refuse(in);
+    std::vector<const void*> others;
+    for (size_t i = 1; i < parts.size(); ++i) others.push_back(parts[i].c_str());
+    others.push_back(nullptr);
+    const LinkedWrapper wrapper{.fatbin = parts.front().c_str(), .linked = others.data()};
+    const void* image = linked ? static_cast<const void*>(&wrapper) : parts.front().c_str();
+    if (kind_of(name) == Kind::module) return load_module(in, out, name, options, image);
+    if (kind_of(name) == Kind::library) return load_library(in, out, name, options, image);
     out.refuse(in);
 }
 
@@ -200,6 +215,12 @@ void serve_find_global(Request& in, Answer& out) {
     Encoder answer(out.payload);
     answer.put<uint64_t>(address);
     answer.put<uint64_t>(size);
+    unsigned shared = 0;
+    if (out.result || driver.cuPointerGetAttribute(&shared, CU_POINTER_ATTRIBUTE_IS_MANAGED, address)) shared = 0;
+    answer.put<uint64_t>(shared);
+    if (!shared) return;
+    in.session.twins.adopt(address, size);
+    answer.put_bytes(reinterpret_cast<const char*>(address), size);
 }
 
 void serve_library_module(Request& in, Answer& out) {

@@ -31,12 +31,14 @@ bool makes_visible(uint16_t op, CUresult result) {
 
 Session::Session(int descriptor, std::vector<uint64_t> memory, Account& account)
     : account(account), device_memory(std::move(memory)), connection_(descriptor), input_(input_size) {
-    output.capture();
+    output.capture(STDOUT_FILENO, stdout);
+    errors.capture(STDERR_FILENO, stderr);
 }
 
 void Session::end(const std::string& reason) {
-    std::fprintf(stderr, "gpuferry-worker: session ended: %s\n", reason.c_str());
-    std::fflush(nullptr);
+    const int log = errors.original();
+    if (const std::string text = errors.take(); !text.empty()) dprintf(log, "%s", text.c_str());
+    dprintf(log, "gpuferry-worker: session ended: %s\n", reason.c_str());
     _exit(1);
 }
 
@@ -189,6 +191,11 @@ void Session::send_device_changes() {
     if (const std::string text = output.take(); !text.empty()) {
         const uint64_t size = text.size();
         send_delivery(Delivery::output, {reinterpret_cast<const char*>(&size), sizeof size}, text);
+    }
+    if (const std::string text = errors.take(); !text.empty()) {
+        dprintf(errors.original(), "%s", text.c_str());  // into this server's log as well
+        const uint64_t size = text.size();
+        send_delivery(Delivery::error_output, {reinterpret_cast<const char*>(&size), sizeof size}, text);
     }
     if (!twins.any()) return;
     twins.collect([this](uint64_t address, std::span<const char> bytes) {

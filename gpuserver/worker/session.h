@@ -12,9 +12,11 @@
 #include "device_output.h"
 #include "host_functions.h"
 #include "objects.h"
+#include "peer_access.h"
 #include "quota.h"
 #include "reaper.h"
 #include "request.h"
+#include "shared_memory.h"
 #include "staging.h"
 #include "transport.h"
 #include "twins.h"
@@ -79,9 +81,13 @@ class Session {
     Waiters waiters;
     Reaper reaper;
     std::map<uint64_t, Mapping> mappings;  // by address: the client's device memory
+    PeerAccess peers;
+    SharedMemory shared_memory;
+    // Whether the stretch lies in the window, on its granules, and touches nothing that is mapped.
+    [[nodiscard]] bool is_free(uint64_t address, uint64_t size) const;
     Twins twins;
     HostFunctions host_functions{*this};
-    DeviceOutput output;
+    DeviceOutput output, errors;
     uint64_t window_base = 0, window_size = 0, granularity = 0;
     uint64_t host_base = 0, host_size = 0;  // where the client may have twins of its host memory
     std::vector<uint64_t> device_memory;    // the slices' sizes, 0 for the whole GPU
