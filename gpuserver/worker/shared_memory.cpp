@@ -249,7 +249,7 @@ void serve_close_shared_memory(Request& in, Answer& out) {
     }
     const Mapping mapping = found->second;
     session.mappings.erase(found);
-    session.reaper.give_back(session.devices[mapping.device].primary, address, mapping);
+    session.reaper.give_back(session.devices[mapping.device].primary, address, mapping, [] {});
 }
 
 }  // namespace gpuferry::worker
