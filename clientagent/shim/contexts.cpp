@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "arrays.h"
 #include "call.h"
 #include "capture.h"
 #include "device_memory.h"
@@ -62,6 +63,7 @@ CUresult end_primary(Context* context) {
     context->sticky = CUDA_SUCCESS;
     context->id = next_id++;  // what comes when it is retained again is another context at the same address
     drop_context_local_storage(context);
+    forget_arrays(context);
     device_memory().forget_device(context->device, context);
     host_memory().forget_context(context);
     forget_peers(context);
@@ -299,6 +301,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx) {
     drop_context_local_storage(context);
     ThreadState& state = thread_state;
     if (current_context() == context) --state.depth;
+    forget_arrays(context);
     device_memory().forget_context(context);
     forget_peers(context);
     return result;

@@ -42,13 +42,12 @@ DeviceMemory& device_memory() {
     return *only;
 }
 
-void DeviceMemory::open(const Snapshot& snapshot, const std::string& lease) {
+void DeviceMemory::open(const Snapshot& snapshot) {
     const std::lock_guard held(lock_);
     granularity_ = snapshot.granularity;
     window_end_ = snapshot.window_base + snapshot.window_size;
     room_[snapshot.window_base] = snapshot.window_size;
     cursor_ = snapshot.window_base;
-    account_.open(lease);
     for (const Device& device : snapshot.devices) {
         account_.set_budget(pools_.size(), device.total, device.limit);
         pools_.emplace_back();
@@ -106,9 +105,20 @@ CUresult DeviceMemory::unmap(CUdevice device, uint64_t address, uint64_t size) {
     Call call(Op::unmap_memory);
     call.value<uint64_t>(address);
     const CUresult result = call.post_anywhere();
-    account_.give_back(static_cast<size_t>(device), size);
+    give_back(device, size);
     give_room_back(address, size);
     return result;
+}
+
+// Another process of the lease may take what this one gives back, over a connection of its own that this one's posts do
+// not wait for: the server must have it first. A process that is alone waits for nothing.
+void DeviceMemory::give_back(CUdevice device, uint64_t bytes) {
+    if (account_.is_shared()) {
+        Call call(Op::fence_memory);
+        call.value<uint64_t>(static_cast<uint64_t>(device));
+        call.ask();
+    }
+    account_.give_back(static_cast<size_t>(device), bytes);
 }
 
 bool DeviceMemory::carve(Pool& pool, uint64_t size, uint64_t& address) {
@@ -279,8 +289,7 @@ bool DeviceMemory::charge(CUdevice device, uint64_t bytes) {
 }
 
 void DeviceMemory::discharge(CUdevice device, uint64_t bytes) {
-    const std::lock_guard held(lock_);
-    account_.give_back(static_cast<size_t>(device), bytes);
+    give_back(device, bytes);
 }
 
 void DeviceMemory::add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,

@@ -30,8 +30,8 @@ struct Stretch {
 
 class DeviceMemory {
   public:
-    // `lease`: 32 hexadecimal digits.
-    void open(const Snapshot& snapshot, const std::string& lease);
+    // The account is open already.
+    void open(const Snapshot& snapshot);
 
     CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device);
     CUresult free(CUdeviceptr address);
@@ -83,6 +83,7 @@ class DeviceMemory {
     CUresult unmap(CUdevice device, uint64_t address, uint64_t size);
     bool carve(Pool& pool, uint64_t size, uint64_t& address);
     CUresult free_carved(uint64_t address, const Stretch& stretch);
+    void give_back(CUdevice device, uint64_t bytes);
     CUresult wait_for_resting(CUdevice device, std::unique_lock<std::mutex>& held);
     template <class Which>
     void forget_all(Which which);

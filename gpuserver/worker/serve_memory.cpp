@@ -72,8 +72,9 @@ void serve_unmap_memory(Request& in, Answer& out) {
     if (!in.good() || found == session.mappings.end() || found->second.held) return out.refuse(in);
     const Mapping mapping = found->second;
     session.mappings.erase(found);
-    session.quota.give_back(mapping.device, mapping.size);
-    session.reaper.give_back(session.devices[mapping.device].primary, address, mapping);
+    // It counts until the GPU has it back: else the lease would hold more than its slice for a while.
+    session.reaper.give_back(session.devices[mapping.device].primary, address, mapping,
+                             [&session, mapping] { session.quota.give_back(mapping.device, mapping.size); });
     out.result = CUDA_SUCCESS;
 }
 

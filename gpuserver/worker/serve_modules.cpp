@@ -94,15 +94,6 @@ void put_functions(Session& session, const Describer& about, Handle owner, Answe
     }
 }
 
-size_t device_of_current(Session& session) {
-    CUdevice device = 0;
-    if (driver.cuCtxGetDevice(&device)) return 0;
-    for (size_t i = 0; i < session.devices.size(); ++i) {
-        if (session.devices[i].device == device) return i;
-    }
-    return 0;
-}
-
 void load_module(Request& in, Answer& out, Handle name, JitOptions& options, const void* image) {
     CUmodule module = nullptr;
     out.result =
@@ -125,7 +116,7 @@ void load_library(Request& in, Answer& out, Handle name, JitOptions& options, co
     options.put_results(answer);
     if (out.result) return;
     in.bind(name, out.result, library, 0);
-    const Describer about{true, in.session.devices[device_of_current(in.session)].device};
+    const Describer about{true, in.session.devices[in.session.device_of_current()].device};
     put_functions<CUkernel>(
         in.session, about, name, out, [&](unsigned* n) { return driver.cuLibraryGetKernelCount(n, library); },
         [&](CUkernel* all, unsigned n) { return driver.cuLibraryEnumerateKernels(all, n, library); },
@@ -189,7 +180,7 @@ void serve_find_function(Request& in, Answer& out) {
     if (out.result) return;
     Encoder answer(out.payload);
     answer.put<uint64_t>(in.session.objects.name_of(Kind::function, function, owner));
-    const Describer about{library, in.session.devices[device_of_current(in.session)].device};
+    const Describer about{library, in.session.devices[in.session.device_of_current()].device};
     out.result = describe(about, function, answer);
 }
 
@@ -242,7 +233,7 @@ void serve_set_function_attribute(Request& in, Answer& out) {
     }
     if (!in.good() || !function) return out.refuse(in);
     if (owner) {
-        const auto index = device < 0 ? device_of_current(in.session) : static_cast<size_t>(device);
+        const auto index = device < 0 ? in.session.device_of_current() : static_cast<size_t>(device);
         if (index >= in.session.devices.size()) return out.refuse(in);
         auto* kernel = reinterpret_cast<CUkernel>(function);
         out.result = driver.cuKernelSetAttribute(attribute, value, kernel, in.session.devices[index].device);

@@ -159,6 +159,21 @@ CUresult Session::make_current(Handle handle) {
     return CUDA_SUCCESS;
 }
 
+bool Session::settle_frees() {
+    if (host_functions.pending()) return false;
+    reaper.drain();
+    return true;
+}
+
+size_t Session::device_of_current() const {
+    CUdevice device = 0;
+    if (driver.cuCtxGetDevice(&device)) return 0;
+    for (size_t i = 0; i < devices.size(); ++i) {
+        if (devices[i].device == device) return i;
+    }
+    return 0;
+}
+
 void Session::latch(CUresult error, Op op) {
     const std::lock_guard held(replying_);
     if (latched_ == CUDA_SUCCESS) {

@@ -54,9 +54,14 @@ class Session {
     // Makes the context current in the dispatcher thread.
     CUresult make_current(Handle handle);
     [[nodiscard]] CUcontext current() const { return current_; }
+    // The place in `devices` of the current context's GPU.
+    [[nodiscard]] size_t device_of_current() const;
 
     // Reads the next `size` bytes of the request's bulk data, wherever they are now.
     void take_bulk(void* place, size_t size);
+
+    // Waits until the GPU has everything back that was freed; false while it may wait for the client itself.
+    bool settle_frees();
 
     // A reply, from any thread: copies that have become visible go ahead of it; with `visible`, the reply of a call
     // that makes all device work visible, so do the device's output and its changes of host memory.
@@ -76,7 +81,7 @@ class Session {
     Objects objects;
     std::vector<SessionDevice> devices;
     Account& account;
-    Quota quota{account};
+    Quota quota{account, [this] { return settle_frees(); }};
     Staging staging;
     Waiters waiters;
     Reaper reaper;
