@@ -39,7 +39,6 @@ DIFFERENT = {
     "test_clones_and_child_graphs": "the graph of a child node is not replaced in a runnable graph yet",
     "test_graphs_allocate_memory": "cuGraphLaunch is posted: what it refuses, the next call that waits reports",
     "test_a_capture_ends_with_its_stream": "the client keeps to a capture that ended with its stream in another thread",
-    "test_arrays_and_managed_memory_count": "arrays do not count against the slice on the client yet",
     "test_one_allocation_at_two_addresses": GRANULES,
     "test_pools_keep_and_return_memory": "a pool holds what was freed, not chunks of 32 MiB",
     "test_pools_of_ones_own": "memory of a pool is reached by other GPUs through peer access only",
