@@ -79,8 +79,8 @@ CUresult check_cooperative(const Device& device, const Function& function, const
     return blocks > fitting ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CUDA_SUCCESS;
 }
 
-// A function's first launch loads its code and variables: where memory is scarce, whether that succeeds is the call's own
-// answer.
+// A function's first launch loads its code and variables: where memory is scarce, whether that succeeds is the call's
+// own answer.
 CUresult send(Call& call, Function& function, CUdevice device) {
     const bool first = !function.launched.load(std::memory_order_relaxed) && !function.launched.exchange(true);
     if (!first || !device_memory().scarce(device)) return call.post();

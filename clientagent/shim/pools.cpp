@@ -206,10 +206,10 @@ CUresult allocate_in_graph(CUdeviceptr* address, size_t size, CUdevice device, C
     parameters.poolProps.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
     parameters.poolProps.location.id = device;
     parameters.bytesize = size;
-    const CUresult result = add_to_capture(stream, [&](CUgraphNode* node, CUgraph graph, const CUgraphNode* before,
-                                                       size_t count) {
-        return shim::cuGraphAddMemAllocNode(node, graph, before, count, &parameters);
-    });
+    const CUresult result =
+        add_to_capture(stream, [&](CUgraphNode* node, CUgraph graph, const CUgraphNode* before, size_t count) {
+            return shim::cuGraphAddMemAllocNode(node, graph, before, count, &parameters);
+        });
     if (!result) *address = parameters.dptr;
     return result;
 }
