@@ -34,9 +34,13 @@ def given(options, *names):
     return values
 
 
+WAITING = ("await-",)
+"""Steps of these names only wait: they change nothing."""
+
+
 def would_do(steps):
     """The steps of a dry run that have something to do."""
-    return [each for each in steps if each["state"] == "pending"]
+    return [each for each in steps if each["state"] == "pending" and not each["name"].startswith(WAITING)]
 
 
 def did(steps):
@@ -49,8 +53,11 @@ def brief(steps):
     return [{key: each[key] for key in ("name", "title", "state", "found", "did")} for each in steps]
 
 
-def settle(task, kind, parameters):
+def settle(task, kind, parameters, repeated=(), finished=None):
     """Bring about what a run of this kind brings about, and start one only where something is missing.
+
+    `repeated` names steps that a run does again whenever it comes to them, so that a dry run cannot tell whether they
+    are needed; `finished()` can, and is asked when nothing else is missing.
 
     Returns the facts of the task: `changed`, `steps`, `run` and the parts of the difference. In check mode the steps
     are those of the dry run. A run that does the same already is waited for first.
@@ -70,6 +77,8 @@ def settle(task, kind, parameters):
             steps=brief(planned["steps"]),
         )
     missing = would_do(planned["steps"])
+    if missing and finished is not None and all(each["name"] in repeated for each in missing) and finished():
+        missing = []
     if not missing or task.dry:
         return facts(bool(missing), planned, missing)
     started = task.api.post("/v1/runs", {"kind": kind, "parameters": parameters}).body
@@ -83,12 +92,12 @@ def settle(task, kind, parameters):
 
 
 def facts(changed, run, changes=()):
-    """What `settle` returns. The difference names the steps: what was found, and that it is done."""
+    """What `settle` returns. The difference names the steps; what they found and did is in `steps`."""
     return {
         "changed": changed,
         "run": run["id"] if run["revision"] else None,
         "steps": brief(run["steps"]),
-        "before": {each["title"]: each["found"] for each in changes},
+        "before": {each["title"]: "to be done" for each in changes},
         "after": {each["title"]: "done" for each in changes},
     }
 

@@ -37,6 +37,13 @@ options:
   environment:
     description: Variables of the agent's service.
     type: dict
+  redeploy:
+    description:
+      - V(when_needed) deploys to a machine whose agent is missing or of another version than the appliance.
+      - V(always) deploys anew, as after a change of O(environment), and always counts as a change.
+    type: str
+    choices: [when_needed, always]
+    default: when_needed
   group:
     description: The name of its group. A new client without one joins V(default).
     type: str
@@ -147,7 +154,8 @@ def apply(task):
     told = NOTHING
     if deployed(task):
         names = ("name", "vcenter", "vm", "address", "group", "environment", "ssh")
-        told = settle(task, "enable-client", given(options, *names))
+        again = ("deploy-client", "mark-client")
+        told = settle(task, "enable-client", given(options, *names), again, lambda: ready(task))
     found = find(task)
     if found is None and not told["changed"]:
         task.fail(
@@ -157,6 +165,22 @@ def apply(task):
     before, after = dict(told["before"]), dict(told["after"])
     client = quota(task, found, groups, before, after)
     task.done(before, after, client=client, run=told["run"], steps=told["steps"])
+
+
+def ready(task):
+    """Whether it is enrolled in the appliance's version, and vCenter shows it."""
+    found = find(task)
+    if found is None or found["seen_at"] is None or task.options["redeploy"] == "always":
+        return False
+    return found["agent_version"] == task.api.get("/v1/appliance").body["version"] and shown_as_client(task)
+
+
+def shown_as_client(task):
+    """Whether its VM bears the tag in vCenter; True for a machine of no vCenter."""
+    if not task.options["vm"]:
+        return True
+    machines = inventory_of(task, task.options["vcenter"])["vms"]
+    return any(each["name"] == task.options["vm"] and each["tag"] == "client" for each in machines)
 
 
 def quota(task, found, groups, before, after):
@@ -200,7 +224,13 @@ def remove(task):
     options = task.options
     if deployed(task):
         parameters = given(options, "vcenter", "vm", "address", "ssh")
-        told = settle(task, "disable-client", dict(parameters, client=options["name"]))
+        told = settle(
+            task,
+            "disable-client",
+            dict(parameters, client=options["name"]),
+            ("unmark-client",),
+            lambda: not (options["vm"] and shown_as_client(task)),
+        )
         task.done(told["before"], told["after"], run=told["run"], steps=told["steps"])
     found = find(task)
     if found is not None and not task.dry:
@@ -216,6 +246,7 @@ def main():
         "vm": {"type": "str"},
         "address": {"type": "str"},
         "environment": {"type": "dict"},
+        "redeploy": {"type": "str", "choices": ["when_needed", "always"], "default": "when_needed"},
         "group": {"type": "str"},
         "priority": {"type": "int"},
         "ssh": SSH_SPEC,
