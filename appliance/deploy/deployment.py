@@ -7,9 +7,11 @@ done. All that must hold together happens on the target, in one process that sur
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import stat
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from appliance.deploy.check import Facts, Needs, check_machine, choose_python
 from appliance.deploy.errors import (
     BY_CODE,
     BrokenOffError,
+    BusyError,
     DeployError,
     NoSpaceError,
     NotConfirmedError,
@@ -33,6 +36,8 @@ STAGING = ".gpuferry-deploy"
 """Where files arrive: a folder of the SSH user's, which nobody else can write to. It goes when the work is done."""
 PIECE = 256 << 10
 MARK = "gpuferry-request "
+BUSY_S = 120.0
+"""How long another deployment of the same machine is waited for."""
 
 
 @dataclass(frozen=True)
@@ -365,7 +370,15 @@ class _Deployment:
                 self.on_progress(Progress(str(content["step"]), 0.5 + 0.5 * float(content["done"])))
 
         argv = [self.python, "-I", f"{folder}/{installer.sha256}", "install", "--root", self.settings.root]
-        return _told(self.machine, argv, [MARK + json.dumps(request)], hear)
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            try:
+                return _told(self.machine, argv, [MARK + json.dumps(request)], hear)
+            except BusyError:
+                # Most likely an installer whose appliance died or lost the line: it ends by itself.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
 
     def clear(self) -> None:
         """Remove what was copied, unless the machine is gone: then it is found and used the next time."""
@@ -395,6 +408,9 @@ def _send(machine: Machine, path: str, content: bytes, on_bytes: Callable[[int],
         for at in range(there, len(content), PIECE):
             remote.write(content[at : at + PIECE])
             on_bytes(min(at + PIECE, len(content)))
+    # Pipelined writes are not answered one by one: a full disk shows in what is there afterwards.
+    if sftp.stat(path).st_size != len(content):
+        raise OSError(errno.ENOSPC, "no space: what was sent did not all arrive")
 
 
 def _digest(machine: Machine, path: str) -> str:

@@ -108,6 +108,8 @@ else
   touch /run/cloud-init-finished
 fi
 unset INSTANCE_ID
+# No init runs here: services that were deployed into the guest are started as one would start them.
+for s in /etc/init.d/gpuferry-*; do [ -x "$s" ] && "$s" start; done
 exec /usr/sbin/sshd -D -e -o HostKey=/etc/ssh/ssh_host_ed25519_key -o PidFile=/run/sshd.pid -o UsePAM=no \\
   -o PermitRootLogin=prohibit-password -o PasswordAuthentication=no -o StrictModes=no 2>> /var/log/sshd.log
 """
@@ -233,6 +235,11 @@ class SandboxGuests:
     def traces(self) -> tuple[Path, str]:
         """What this simulation has on the machine while it lives: its directory, and the name of its bridge."""
         return self._leftovers.directory, self._bridge.name
+
+    @property
+    def gateway(self) -> str:
+        """This machine's address on the guests' network."""
+        return self._bridge.gateway
 
     def _run(self) -> None:
         while True:

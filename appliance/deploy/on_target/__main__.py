@@ -10,6 +10,7 @@ Lines before the request are ignored: what sudo did not read of a password is no
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -95,7 +96,12 @@ def main(arguments: list[str]) -> int:
         report.failure(failure)
         return 1
     except Exception as wrong:
-        report.failure(Failure("failed", f"{type(wrong).__name__}: {wrong}"))
+        full = isinstance(wrong, OSError) and wrong.errno in (errno.ENOSPC, errno.EDQUOT)
+        report.failure(
+            Failure("space", f"a disk is full: {wrong}", "Make room.")
+            if full
+            else Failure("failed", f"{type(wrong).__name__}: {wrong}")
+        )
         return 1
     return 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -122,6 +121,8 @@ def _install(layout: Layout, request: Request, manifest: Manifest, report: Repor
         changed = True
     changed = changed or layout.version_in_use() != manifest.name or _differ(files) or not services.running(layout)
     if not changed:
+        # All is as it should be only when the appliance knows this machine still.
+        confirm(layout, manifest.version, request.verify_s)
         return False
     _switch(layout, manifest, files)
     report.step(f"starting {layout.service}", 0.7)
@@ -187,14 +188,6 @@ def _unpack(layout: Layout, request: Request, manifest: Manifest, version: Path,
         os.rename(str(making), str(version))
     except BundleError as wrong:
         raise Failure("bundle", str(wrong), "Build the bundle again on the appliance and deploy that.") from None
-    except OSError as wrong:
-        if wrong.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Failure(
-                "space",
-                f"the disk of {layout.versions} is full",
-                f"Make {manifest.roles[layout.role].disk_mib} MiB free.",
-            ) from None
-        raise
     finally:
         shutil.rmtree(str(making), ignore_errors=True)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from gpuserver.protocol.control.codec import MalformedMessageError, decode, encode
 from gpuserver.protocol.control.curve import Identity, open_dealer
@@ -26,6 +27,9 @@ HELLO_AGAIN_S = 1.0
 """How often Hello is repeated on a connection that has not been welcomed yet."""
 
 
+DIAL_AGAIN_S = 5.0
+"""After so long without an answer a connection is made anew: the appliance may drop what a revoked key says, and only a
+new handshake tells."""
 UNWELCOME_S = 0.1
 """How often a connection that is not up yet is tried."""
 
@@ -36,13 +40,28 @@ class Connection:
     def __init__(self, endpoint: str, socket: zmq.Socket[Any]) -> None:
         self.endpoint = endpoint
         self.socket = socket
+        # The only sign of a key that the appliance does not know (any more): ZAP refuses the handshake.
+        self.monitor: zmq.Socket[Any] = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
         self.welcomed = False
         self.hello_at = 0.0
-        self.heard_at = 0.0
+        self.heard_at = time.monotonic()
         self.leader = False
         self.epoch = 0
         self.clock_offset: Optional[float] = None
         """The appliance's clock minus ours, within half a round trip."""
+
+    def close(self) -> None:
+        self.socket.disable_monitor()
+        self.monitor.close(linger=0)
+        self.socket.close()
+
+    def was_refused(self) -> bool:
+        """Whether the appliance has refused this peer's key since this was last asked."""
+        refused = False
+        while self.monitor.poll(0):
+            recv_monitor_message(self.monitor)
+            refused = True
+        return refused
 
     def send(self, content: Any) -> bool:
         try:
@@ -129,6 +148,7 @@ class ControlLink:
                 if now >= beat_at:
                     beat_at = now + self.heartbeat_s
                     self._beat(now)
+                self._dial_again(now, poller)
                 waiting = self._greet(now)
                 soon = min(beat_at - now, UNWELCOME_S if waiting else 0.5)
                 ready = dict(poller.poll(max(1, int(soon * 1000))))
@@ -138,6 +158,8 @@ class ControlLink:
                 for connection in list(self._connections.values()):
                     if connection.socket in ready:
                         self._read(connection, poller)
+                    if connection.monitor in ready and connection.was_refused():
+                        self._be_refused(connection)
                 self._send_outgoing()
             self._send_outgoing()
         except Exception:
@@ -145,7 +167,7 @@ class ControlLink:
         finally:
             self.connected.clear()
             for connection in self._connections.values():
-                connection.socket.close()
+                connection.close()
             self._wake_receive.close(linger=0)
 
     def _connect(self, endpoints: tuple[str, ...], poller: zmq.Poller) -> None:
@@ -153,8 +175,10 @@ class ControlLink:
         for endpoint in endpoints:
             if endpoint not in self._connections:
                 socket = open_dealer(self._context, endpoint, who.public_key, who.secret_key, who.appliance_key)
+                connection = Connection(endpoint, socket)
                 poller.register(socket, zmq.POLLIN)
-                self._connections[endpoint] = Connection(endpoint, socket)
+                poller.register(connection.monitor, zmq.POLLIN)
+                self._connections[endpoint] = connection
 
     def _beat(self, now: float) -> None:
         heartbeat = None
@@ -166,6 +190,16 @@ class ControlLink:
                     connection.welcomed = connection.leader = False
         self._note_leader()
 
+    def _dial_again(self, now: float, poller: zmq.Poller) -> None:
+        for connection in list(self._connections.values()):
+            silent_s = now - connection.heard_at
+            if not connection.welcomed and connection.hello_at and silent_s > max(DIAL_AGAIN_S, 4 * self.heartbeat_s):
+                for socket in (connection.socket, connection.monitor):
+                    poller.unregister(socket)
+                connection.close()
+                del self._connections[connection.endpoint]
+                self._connect((connection.endpoint,), poller)
+
     def _greet(self, now: float) -> bool:
         """Say Hello where nobody has answered yet; whether a connection is not even up."""
         down = False
@@ -176,6 +210,17 @@ class ControlLink:
                 else:
                     down = True
         return down
+
+    def _be_refused(self, connection: Connection) -> None:
+        connection.welcomed = connection.leader = False
+        if self.refused is None or self.refused.code != "key":
+            self.refused = Refused(
+                "key",
+                f"the appliance at {connection.endpoint} does not take this machine's key: its enrolment was revoked "
+                "or replaced; enrol it again with a new ticket",
+            )
+            self.receive(self.refused, connection.send)
+        self._note_leader()
 
     def _note_leader(self) -> None:
         if any(each.leader for each in self._connections.values()):

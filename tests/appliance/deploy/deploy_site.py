@@ -71,6 +71,11 @@ class Guest:
         assert answer.status == 0, (command, answer)
         return answer
 
+    def on(self, guests: Guests) -> None:
+        """Switch it on again."""
+        guests.on(self.machine)
+        self.run("while [ ! -e /run/cloud-init-finished ]; do sleep 0.05; done")
+
     def files(self) -> set[str]:
         """What the machine has whose name names gpuferry, by path."""
         places = "/opt /etc /usr/local /var/lib /var/log /run /tmp /root /home"
@@ -103,12 +108,16 @@ class Guests:
     def new(self) -> Guest:
         """Switch the next machine on, and wait until one can log in."""
         machine = self.machines[self._unused.pop(0)]
+        self.on(machine)
+        return Guest(machine, machine.guest.ipAddress, self.sandboxes.traces[0] / machine._moId, self.private)
+
+    def on(self, machine: Any) -> None:
+        """Power a machine on and wait until its sshd answers."""
         WaitForTask(machine.PowerOn())
         deadline = time.monotonic() + 90
         while machine.guest.ipAddress is None:
             assert time.monotonic() < deadline, "the guest does not come up"
             time.sleep(0.05)
-        return Guest(machine, machine.guest.ipAddress, self.sandboxes.traces[0] / machine._moId, self.private)
 
     def off(self, guest: Guest) -> None:
         WaitForTask(guest.machine.PowerOff())

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+from altered_bundle import altered
 from deploy_site import DeploySite, Guest
 
 from appliance.deploy.check import check
 from appliance.deploy.deployment import Progress, deploy, inspect, installed, needs_of, uninstall
+from appliance.deploy.errors import BrokenOffError, DeployError, NotConfirmedError, UnreachableError
 
 
 def test_install_repeat_and_uninstall(deploy_site: DeploySite, guest: Guest) -> None:
@@ -41,3 +46,122 @@ def test_install_repeat_and_uninstall(deploy_site: DeploySite, guest: Guest) -> 
     assert guest.run("getent passwd gpuferry; getent group gpuferry; echo end").output.strip() == "end"
     assert uninstall(guest.target, "client") is False
     assert inspect(guest.target, "client") is None
+
+
+def test_upgrade_and_going_back(deploy_site: DeploySite, guest: Guest) -> None:
+    site, settings = deploy_site.site, deploy_site.settings
+    newer = altered(deploy_site.bundle, site.folder, "0.9.1", "client", {})
+    deploy(guest.target, deploy_site.bundle, "client", settings, deploy_site.ticket(name="two"))
+    upgraded = deploy(guest.target, newer, "client", settings)
+    assert (upgraded.version, upgraded.changed) == ("0.9.1", True)
+    assert "0.9.1" in guest.run("gpuferry version").output
+    [client] = [each for each in deploy_site.clients() if each["name"] == "two"]
+    assert (client["id"], client["agent_version"]) == (upgraded.peer, "0.9.1")
+    # A version may be gone back to, and the settings be changed without a new version.
+    changed = replace(settings, esxi_host="esx-07.example.test")
+    back = deploy(guest.target, deploy_site.bundle, "client", changed)
+    assert (back.version, back.changed, back.peer) == (deploy_site.bundle.version, True, upgraded.peer)
+    assert guest.run("cat /etc/gpuferry/host").output.strip() == "esx-07.example.test"
+    assert deploy(guest.target, deploy_site.bundle, "client", changed) == replace(back, changed=False)
+    assert len(guest.run("ls /opt/gpuferry/client/versions").output.split()) == 2
+
+
+BROKEN = """
+import sys
+
+def agent_main(arguments):
+    sys.stderr.write("gpuferry: this version cannot work\\n")
+    return 3
+"""
+NEVER_CONNECTS = """
+import threading
+
+def agent_main(arguments):
+    threading.Event().wait()
+"""
+
+
+def test_a_failed_upgrade_is_rolled_back(deploy_site: DeploySite, guest: Guest) -> None:
+    site, settings = deploy_site.site, replace(deploy_site.settings, verify_s=6.0)
+    first = deploy(guest.target, deploy_site.bundle, "client", settings, deploy_site.ticket(name="three"))
+    before = guest.files()
+    for at, (text, said) in enumerate(((BROKEN, "this version cannot work"), (NEVER_CONNECTS, "says nothing"))):
+        bad = altered(
+            deploy_site.bundle, site.folder, f"0.9.{2 + at}", "client", {"clientagent/pool_commands.py": text}
+        )
+        with pytest.raises(NotConfirmedError, match="is in use again and connected") as caught:
+            deploy(guest.target, bad, "client", settings)
+        assert said in str(caught.value)
+        there = inspect(guest.target, "client")
+        assert there is not None
+        assert (there.version, there.running, there.state, there.peer) == (first.version, True, "connected", first.peer)
+        assert guest.files() - before == {"/var/log/gpuferry/gpuferry-agent.log"}
+    assert deploy(guest.target, deploy_site.bundle, "client", settings) == replace(first, changed=False)
+
+
+def test_a_first_installation_that_fails_leaves_nothing(deploy_site: DeploySite, guest: Guest) -> None:
+    before = guest.files()
+    bad = altered(
+        deploy_site.bundle,
+        deploy_site.site.folder,
+        "0.9.9",
+        "client",
+        {"clientagent/control.py": "raise SystemExit(1)\n"},
+    )
+    with pytest.raises(DeployError):
+        deploy(guest.target, bad, "client", deploy_site.settings, deploy_site.ticket())
+    assert guest.files() == before
+    assert inspect(guest.target, "client") is None
+
+
+def test_a_revoked_client_is_enrolled_again(deploy_site: DeploySite, guest: Guest) -> None:
+    settings = replace(deploy_site.settings, name="four")
+    first = deploy(guest.target, deploy_site.bundle, "client", settings, deploy_site.ticket(name="four"))
+    with deploy_site.site.api as api:
+        tag = api.get(f"/v1/clients/{first.peer}").headers["ETag"]
+        assert api.delete(f"/v1/clients/{first.peer}", headers={"If-Match": tag}).status_code == 204
+    deadline = time.monotonic() + 60
+    while (there := inspect(guest.target, "client")) and there.state != "refused":
+        assert time.monotonic() < deadline, there
+        time.sleep(0.2)
+    made: list[str] = []
+
+    def ticket() -> str:
+        made.append(deploy_site.ticket(name="four"))
+        return made[-1]
+
+    again = deploy(guest.target, deploy_site.bundle, "client", settings, ticket)
+    assert again.changed
+    assert len(made) == 1
+    assert deploy(guest.target, deploy_site.bundle, "client", settings, ticket) == replace(again, changed=False)
+    assert len(made) == 1
+
+
+def test_a_target_that_dies_in_mid_copy_keeps_its_version(deploy_site: DeploySite, guest: Guest) -> None:
+    settings = deploy_site.settings
+    first = deploy(guest.target, deploy_site.bundle, "client", settings, deploy_site.ticket(name="five"))
+    newer = altered(deploy_site.bundle, deploy_site.site.folder, "0.9.5", "client", {})
+
+    def dying(where: str, least: float) -> Callable[[Progress], None]:
+        died: list[str] = []
+
+        def note(progress: Progress) -> None:
+            if where in progress.text and progress.done >= least and not died:
+                died.append(where)
+                deploy_site.guests.off(guest)
+
+        return note
+
+    for where, least in (("copying", 0.3), ("unpacking pyzmq", 0.0), ("welcome", 0.0)):
+        with pytest.raises((BrokenOffError, UnreachableError)):
+            deploy(guest.target, newer, "client", settings, on_progress=dying(where, least))
+        guest.on(deploy_site.guests)
+        guest.run("pgrep -f '[b]in/gpuferry agent'")
+        there = inspect(guest.target, "client")
+        assert there is not None
+        assert there.peer == first.peer
+        assert there.version == (first.version if where != "welcome" else "0.9.5")
+    # What was switched and never confirmed is put back before anything else is done.
+    again = deploy(guest.target, newer, "client", settings)
+    assert (again.version, again.changed, again.peer) == ("0.9.5", True, first.peer)
+    assert guest.run("ls -A /opt/gpuferry/client").output.split() == [".lock", "current", "versions"]
