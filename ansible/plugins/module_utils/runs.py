@@ -53,11 +53,12 @@ def brief(steps):
     return [{key: each[key] for key in ("name", "title", "state", "found", "did")} for each in steps]
 
 
-def settle(task, kind, parameters, repeated=(), finished=None):
+def settle(task, kind, parameters, repeated=(), finished=None, host_key=None):
     """Bring about what a run of this kind brings about, and start one only where something is missing.
 
     `repeated` names steps that a run does again whenever it comes to them, so that a dry run cannot tell whether they
-    are needed; `finished()` can, and is asked when nothing else is missing.
+    are needed; `finished()` can, and is asked when nothing else is missing. `host_key` is the fingerprint of the
+    machine's SSH key, or `accept-new`: a key that waits for somebody who confirms it is confirmed then.
 
     Returns the facts of the task: `changed`, `steps`, `run` and the parts of the difference. In check mode the steps
     are those of the dry run. A run that does the same already is waited for first.
@@ -71,6 +72,16 @@ def settle(task, kind, parameters, repeated=(), finished=None):
         if task.dry or not task.options["wait"]:
             return facts(False, other)
         follow(task, other, end)
+    waiting = key_to_confirm(task, planned, host_key)
+    if waiting is not None:
+        if task.dry:
+            # What comes behind the key cannot be seen yet: the machine has never been logged in to.
+            for each in planned["steps"]:
+                if each["state"] == "failed":
+                    each.update(state="pending", did="would be done")
+            return facts(True, planned, would_do(planned["steps"]))
+        task.api.post("/v1/host-keys/%s/confirm" % quoted(waiting["id"]), {"fingerprint": waiting["fingerprint"]})
+        return settle(task, kind, parameters, repeated, finished)
     if planned["error"]:
         task.fail(
             "%s cannot be done: %s %s" % (kind, sentence(planned["error"]), planned["remedy"]),
@@ -89,6 +100,21 @@ def settle(task, kind, parameters, repeated=(), finished=None):
         tell_failure(task, ended)
     changes = did(ended["steps"])
     return facts(bool(changes), ended, changes)
+
+
+def key_to_confirm(task, planned, host_key):
+    """The host key that a dry run stopped at, if `host_key` is its fingerprint. Fails when it is another one."""
+    if not planned["error"] or host_key is None:
+        return None
+    for each in task.api.every("/v1/host-keys", confirmed="false"):
+        if each["fingerprint"] in planned["error"] and each["target"] in planned["error"]:
+            if host_key in ("accept-new", each["fingerprint"]):
+                return each
+            task.fail(
+                "%s shows the SSH host key %s, not %s. Compare it with the machine's own before you give it as "
+                "`host_key`." % (each["target"], each["fingerprint"], host_key)
+            )
+    return None
 
 
 def facts(changed, run, changes=()):

@@ -34,6 +34,13 @@ options:
   address:
     description: The address of any Linux machine, of a vCenter or not.
     type: str
+  host_key:
+    description:
+      - Fingerprint of the machine's SSH host key, as in V(SHA256:uNiVztksCsDhcc0u9e8BrQYn6b...), when nobody has
+        confirmed that key yet. C(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) shows it on the machine.
+      - V(accept-new) trusts the key that the machine shows first; a changed key is refused all the same.
+      - VMs that say their key in their own record in vCenter need neither.
+    type: str
   environment:
     description: Variables of the agent's service.
     type: dict
@@ -155,7 +162,7 @@ def apply(task):
     if deployed(task):
         names = ("name", "vcenter", "vm", "address", "group", "environment", "ssh")
         again = ("deploy-client", "mark-client")
-        told = settle(task, "enable-client", given(options, *names), again, lambda: ready(task))
+        told = settle(task, "enable-client", given(options, *names), again, lambda: ready(task), options["host_key"])
     found = find(task)
     if found is None and not told["changed"]:
         task.fail(
@@ -245,6 +252,7 @@ def main():
         "vcenter": {"type": "str"},
         "vm": {"type": "str"},
         "address": {"type": "str"},
+        "host_key": {"type": "str", "no_log": False},
         "environment": {"type": "dict"},
         "redeploy": {"type": "str", "choices": ["when_needed", "always"], "default": "when_needed"},
         "group": {"type": "str"},
