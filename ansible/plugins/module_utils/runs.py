@@ -34,8 +34,8 @@ def given(options, *names):
     return values
 
 
-WAITING = ("await-",)
-"""Steps of these names only wait: they change nothing."""
+WAITING = ("await-", "resume-")
+"""Steps of these names only wait, or put back what an earlier step set aside: they are no change of their own."""
 
 
 def would_do(steps):
@@ -45,7 +45,8 @@ def would_do(steps):
 
 def did(steps):
     """The steps of a run that changed something."""
-    return [each for each in steps if each["did"] and each["state"] in ("done", "running", "failed")]
+    acted = [each for each in steps if each["did"] and not each["name"].startswith(WAITING)]
+    return [each for each in acted if each["state"] in ("done", "running", "failed")]
 
 
 def brief(steps):
@@ -176,14 +177,27 @@ def sentence(text):
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def vcenter_named(task, name):
-    """The vCenter with this name. Fails when the appliance does not know it."""
-    return task.named("/v1/vcenters", name, "vCenter")
+UNSEEN = {
+    "changed": True,
+    "run": None,
+    "steps": [],
+    "before": {"Everything": "to be done"},
+    "after": {"Everything": "done"},
+}
+"""What check mode foresees where the vCenter itself is only foreseen."""
+
+
+def only_foreseen(task, name):
+    """Whether this is check mode and the appliance does not know the vCenter, which an earlier task would add."""
+    if not task.dry or task.api.named("/v1/vcenters", name) is not None:
+        return False
+    task.module.warn("The appliance does not know the vCenter %s: what it holds cannot be foreseen." % name)
+    return True
 
 
 def inventory_of(task, name, seconds=60):
-    """What a vCenter holds; waits for a vCenter that was added just now."""
-    path = "/v1/vcenters/%s/inventory" % vcenter_named(task, name)["id"]
+    """What a vCenter holds; waits for a vCenter that was added just now. Fails when the appliance does not know it."""
+    path = "/v1/vcenters/%s/inventory" % task.named("/v1/vcenters", name, "vCenter")["id"]
     end = time.monotonic() + seconds
     while True:
         try:

@@ -124,9 +124,11 @@ steps:
 from ansible_collections.gpuferry.pool.plugins.module_utils.rest import ApplianceError
 from ansible_collections.gpuferry.pool.plugins.module_utils.runs import (
     SSH_SPEC,
+    UNSEEN,
     WAIT_SPEC,
     given,
     inventory_of,
+    only_foreseen,
     settle,
 )
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import MEETINGS, Task, chosen, differing, limit
@@ -148,18 +150,22 @@ def deployed(task):
 
 def apply(task):
     options = task.options
-    if options["vcenter"]:
+    unseen = bool(options["vcenter"]) and only_foreseen(task, options["vcenter"])
+    if options["vcenter"] and not unseen:
         inventory_of(task, options["vcenter"])
     if options["state"] == "absent":
         remove(task)
     groups = {each["id"]: each["name"] for each in task.api.every("/v1/groups")}
     if options["group"] and options["group"] not in groups.values():
-        task.fail(
-            "there is no group %r (there are: %s). Make it with gpuferry.pool.group."
-            % (options["group"], ", ".join(sorted(groups.values())))
+        missing = "there is no group %r (there are: %s). Make it with gpuferry.pool.group." % (
+            options["group"],
+            ", ".join(sorted(groups.values())),
         )
-    told = NOTHING
-    if deployed(task):
+        if not task.dry:
+            task.fail(missing)
+        task.module.warn("client %s: %s" % (options["name"], missing))
+    told = UNSEEN if unseen else NOTHING
+    if deployed(task) and not unseen:
         names = ("name", "vcenter", "vm", "address", "group", "environment", "ssh")
         again = ("deploy-client", "mark-client")
         told = settle(task, "enable-client", given(options, *names), again, lambda: ready(task), options["host_key"])

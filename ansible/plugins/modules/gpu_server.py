@@ -171,9 +171,11 @@ import time
 from ansible_collections.gpuferry.pool.plugins.module_utils.rest import ApplianceError
 from ansible_collections.gpuferry.pool.plugins.module_utils.runs import (
     SSH_SPEC,
+    UNSEEN,
     WAIT_SPEC,
     given,
     inventory_of,
+    only_foreseen,
     settle,
 )
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import MEETINGS, Task, chosen
@@ -210,6 +212,8 @@ def provision(task):
     missing = [name for name in ("host", "source", "network") if not options[name]]
     if missing:
         task.fail("give %s as well, to make it in vCenter %s." % (", ".join(missing), options["vcenter"]))
+    if only_foreseen(task, options["vcenter"]):
+        return UNSEEN
     inventory_of(task, options["vcenter"])
     names = ("vcenter", "host", "name", "gpus", "gpu_count", "cpus", "memory_mib", "network", "rdma_network")
     parameters = given(options, *names, "datastore", "driver", "environment", "python_path", "accept", "ssh")
