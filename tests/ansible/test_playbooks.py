@@ -62,6 +62,7 @@ def changes(played: Played) -> list[tuple[str, list[bool]]]:
     return [(name, items) for name, items in found if any(items)]
 
 
+@pytest.mark.timeout(1800)
 def test_from_nothing_to_a_program_and_back(pool: GuestSite, control: Control) -> None:
     with pool.api as api:  # the fixture's own vCenter: the playbook brings one
         assert api.delete(f"/v1/vcenters/{pool.vcenter}", headers={"If-Match": "*"}).status_code == 204

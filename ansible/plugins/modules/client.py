@@ -171,10 +171,13 @@ def apply(task):
         told = settle(task, "enable-client", given(options, *names), again, lambda: ready(task), options["host_key"])
     found = find(task)
     if found is None and not told["changed"]:
-        task.fail(
+        missing = (
             "no such client is enrolled. Give `vcenter` and `vm`, or `address`, to deploy to it, or use the role "
             "gpuferry.pool.client on it."
         )
+        if not task.dry:
+            task.fail(missing)
+        task.module.warn("client %s: %s" % (options["name"], missing))
     before, after = dict(told["before"]), dict(told["after"])
     client = quota(task, found, groups, before, after)
     task.done(before, after, client=client, run=told["run"], steps=told["steps"])
@@ -204,7 +207,7 @@ def quota(task, found, groups, before, after):
         wanted["priority"] = options["priority"]
     if options["group"]:
         wanted["group"] = options["group"]
-    new = found is None or bool(before)
+    new = bool(before)
     for meeting in range(1, MEETINGS + 1):
         if found is None:
             # It is being deployed: in check mode, or with `wait: false`.

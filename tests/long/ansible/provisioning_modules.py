@@ -1,4 +1,9 @@
-"""Passthrough, GPU servers and clients through runs, on a simulated vCenter whose machines are real sandboxes."""
+"""Passthrough, GPU servers and clients through runs, each foreseen, done and repeated, with real sandboxed guests.
+
+Takes about five minutes, so it is not in `make test`, which has the playbooks (tests/ansible):
+
+    pytest tests/long/ansible/provisioning_modules.py
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import environment_of
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "ansible"))
+
+from conftest import collections, environment_of, tarball  # noqa: F401 - fixtures
 from playing import Control
 from provisioned import HOST, PACKAGES, PROGRAMS, SOFTWARE, GuestSite, guest_site
 
@@ -20,7 +28,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuestSite]:
 
 
 @pytest.fixture(scope="module")
-def control(pool: GuestSite, collections: Path, tmp_path_factory: pytest.TempPathFactory) -> Control:
+def control(
+    pool: GuestSite,
+    collections: Path,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Control:
     return Control(tmp_path_factory.mktemp("control"), collections, environment_of(pool))
 
 
