@@ -12,7 +12,7 @@ CMAKE_FLAGS := -G Ninja -DCMAKE_MAKE_PROGRAM=$(BIN)/ninja -DPython3_EXECUTABLE=$
   $(if $(CCACHE),-DCMAKE_CXX_COMPILER_LAUNCHER=$(CCACHE) -DCMAKE_C_COMPILER_LAUNCHER=$(CCACHE))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test venv native native-sanitize check format lock clean packages test-packages
+.PHONY: help demo test venv native native-sanitize wheel check format lock clean packages test-packages
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -45,6 +45,10 @@ native: venv  ## the native parts, installed under build/stage
 	  || { cat build/native-configure.log; exit 1; }
 	$(BIN)/cmake --build build/native -j $(JOBS)
 	$(BIN)/cmake --install build/native --prefix $(STAGE) >/dev/null
+
+wheel: native  ## the wheel of all parts, of what `make native` has built, under dist
+	$(BIN)/python -m pip wheel . -q --disable-pip-version-check --no-build-isolation --no-deps -w dist \
+	  -C build-dir=build/wheel-prebuilt -C cmake.define.GPUFERRY_PREBUILT=$(STAGE)
 
 native-sanitize: venv  ## the same with $(SANITIZE), under build/stage-sanitize
 	@mkdir -p build

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, CursorResult, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, CursorResult, Table, bindparam, delete, insert, select, update
 
 from appliance.filters import FilterError, parse_filters
 from appliance.live import LiveLease, LiveSlice
@@ -20,6 +20,7 @@ from appliance.pool import Gpu, Pool, Server
 from appliance.settings import Settings
 from appliance.state import models
 from appliance.state.models import GpuState, LeaseState, ServerState, SliceState
+from appliance.state.pipeline import Pipeline, RowsMissingError, speaks_pipeline
 from appliance.waiting import Member, Quota
 
 NEAR_US, FAR_US = 60.0, 1000.0
@@ -61,6 +62,18 @@ _update_lease = (
             for name in ("state", "keeper", "fence", "reason", "position", "granted_at", "expires_at", "ended_at")
         },
     )
+)
+
+
+LEASE, SLICE, GPU, EVENT, AUDIT = (
+    cast("Table", each.__table__) for each in (models.Lease, models.Slice, models.Gpu, models.Event, models.Audit)
+)
+CHANGE_LEASE = "revision = t.revision + 1, " + ", ".join(
+    f"{name} = v.{name}"
+    for name in ("state", "keeper", "fence", "reason", "position", "granted_at", "expires_at", "ended_at")
+)
+CHANGE_GPU = (
+    "reserved_mib = t.reserved_mib + v.reserved_mib, reserved_compute = t.reserved_compute + v.reserved_compute"
 )
 
 
@@ -109,8 +122,14 @@ class Books:
             or self.fence
         )
 
-    def write(self, connection: Connection) -> None:
-        """Write everything noted. Raises LedgerError when a row that must be there is not."""
+    def write(self, connection: Connection, *, commit: bool = False) -> None:
+        """Write everything noted. Raises LedgerError when a row that must be there is not.
+
+        `commit`: where that saves a round trip, the transaction is committed with it.
+        """
+        if speaks_pipeline(connection):
+            self._write_at_once(connection, commit)
+            return
         if self.new_leases:
             connection.execute(insert(models.Lease), [_lease_row(lease) for lease in self.new_leases.values()])
         if self.changed_leases:
@@ -134,6 +153,40 @@ class Books:
             connection.execute(insert(models.Event), self.events)
         if self.audit:
             connection.execute(insert(models.Audit), self.audit)
+
+    def _write_at_once(self, connection: Connection, commit: bool) -> None:
+        pipeline = Pipeline(connection)
+        if self.new_leases:
+            pipeline.insert(LEASE, map(_lease_row, self.new_leases.values()))
+        if self.changed_leases:
+            rows = [_plain(_lease_change(lease)) for lease in self.changed_leases.values()]
+            pipeline.change(LEASE, rows, CHANGE_LEASE)
+        if self.new_slices:
+            pipeline.insert(SLICE, map(_slice_row, self.new_slices.values()))
+        if self.changed_slices:
+            changed = [{"id": each.id, "state": each.state} for each in self.changed_slices.values()]
+            pipeline.change(SLICE, changed, "state = v.state")
+        moved = [
+            {"id": gpu, "reserved_mib": mib, "reserved_compute": compute}
+            for gpu, (mib, compute) in sorted(self.reservations.items())
+            if mib or compute
+        ]
+        if moved:
+            pipeline.change(GPU, moved, CHANGE_GPU)
+        if self.fence:
+            pipeline.add("UPDATE scheduler SET fence = %(fence)s WHERE id = 1", {"fence": self.fence})
+        if self.events:
+            pipeline.insert(EVENT, self.events)
+        if self.audit:
+            pipeline.insert(AUDIT, self.audit)
+        try:
+            pipeline.run(commit=commit)
+        except RowsMissingError as missing:
+            raise LedgerError(str(missing)) from missing
+
+
+def _plain(change: dict[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix("b_"): value for name, value in change.items()}
 
 
 def _exactly(wanted: int, result: Any, what: str) -> None:

@@ -1,4 +1,5 @@
-"""`gpuferry appliance init | serve | status | token | backup | restore | support-bundle`."""
+"""`gpuferry appliance init | serve | status | token | backup | restore | support-bundle`;
+bundle, deploy, undeploy and check are in `deploy/command.py`."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ from sqlalchemy import select
 from appliance import backup as backups
 from appliance import certificates, log
 from appliance.api.security import Scope, issue
+from appliance.deploy import command as deploy_command
+from appliance.deploy.errors import DeployError
+from appliance.deploy.on_target.manifest import BundleError
 from appliance.peers import DEFAULT_GROUP, new_enrolment_token
 from appliance.site import Site, SiteConfig, SiteError, make_site
 from appliance.state.database import DatabaseGoneError, migrate, open_database, reading, writing
@@ -177,13 +181,16 @@ def support_bundle(
     Console().print(f"{path}: {', '.join(parts)}")
 
 
+deploy_command.add_to(app)
+
+
 def main(arguments: list[str]) -> int:
     """Run a subcommand; errors a person can mend are told in one line."""
     try:
-        app(arguments, prog_name="gpuferry appliance", standalone_mode=False)
+        status = app(arguments, prog_name="gpuferry appliance", standalone_mode=False)
     except typer.Exit as over:
         return int(over.exit_code)
-    except (SiteError, backups.BackupError, DatabaseGoneError, ValueError) as failure:
+    except (SiteError, BundleError, DeployError, backups.BackupError, DatabaseGoneError, ValueError) as failure:
         sys.stderr.write(f"gpuferry appliance: {failure}\n")
         return 1
     except typer.Abort:
@@ -193,4 +200,5 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"gpuferry appliance: {failure.format_message()}\n")
             return 2
         raise
-    return 0
+    # `typer.Exit` comes back as the status when it is not standalone.
+    return status if isinstance(status, int) else 0

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 from pyVmomi import vim
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from appliance.runs import record
@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 LOOK_S = 2.0
 """How often tags are looked at: vCenter does not report their changes by itself."""
 WRITE_BACK_S = 10.0
+TELL_S = 1.0
+REST_S = 0.3
 KINDS_SEEN = ("provision-server", "decommission-server", "enable-client", "disable-client")
 
 
@@ -50,6 +52,8 @@ class Driving:
         self._write_at = 0.0
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._changed: set[str] = set()
+        self._tell_at = 0.0
         self._thread = threading.Thread(target=self._watch, name="driving", daemon=True)
 
     def start(self) -> None:
@@ -60,15 +64,28 @@ class Driving:
         self._wake.set()
         self._thread.join(15)
 
-    def wake(self, _vcenter: str = "") -> None:
+    def wake(self, vcenter: str = "") -> None:
         """Something changed in a vCenter."""
+        if vcenter:
+            self._changed.add(vcenter)
         self._wake.set()
+
+    def _tell_changes(self) -> None:
+        """An event for whoever shows the inventory; only the newest of a vCenter is kept, for there are many."""
+        changed, self._changed = self._changed, set()
+        with writing(self.engine) as session:
+            for vcenter in changed:
+                session.execute(delete(Event).where(Event.kind == "vcenter.inventory", Event.subject == vcenter))
+                session.add(Event(kind="vcenter.inventory", subject=vcenter, text="the inventory has changed"))
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
             if self.ground.loop.leading:
                 for followed in self.ground.vcenters.all():
                     try:
+                        if self._changed and time.monotonic() >= self._tell_at:
+                            self._tell_at = time.monotonic() + TELL_S
+                            self._tell_changes()
                         self._look(followed)
                     except (VcenterError, DatabaseGoneError, SQLAlchemyError) as failure:
                         log.warning("vcenter-not-looked-at", vcenter=followed.name, error=str(failure))
@@ -79,6 +96,8 @@ class Driving:
                 self._gone.clear()
             self._wake.wait(LOOK_S)
             self._wake.clear()
+            # What changes comes in flocks.
+            self._stopping.wait(REST_S)
 
     def _look(self, followed: Followed) -> None:
         seen = followed.seen()

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Engine, bindparam, select, tuple_, update
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.orm import Session
 
 from appliance import books, waiting
@@ -44,11 +44,8 @@ class Batch:
     connection: Connection | None
     books: Books = field(default_factory=Books)
     effects: list[Effect] = field(default_factory=list)
-
-
-_asked_before = select(models.Lease.client_id, models.Lease.request, models.Lease.id, models.Lease.reason).where(
-    tuple_(models.Lease.client_id, models.Lease.request).in_(bindparam("pairs", expanding=True))
-)
+    over: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    """Requests (client, name) that were made before and are over: the lease each had, and why it ended."""
 
 
 class Ledger:
@@ -95,7 +92,7 @@ class Ledger:
 
     def load(self) -> None:
         """Read everything from the database. No server takes leases before it has reported."""
-        with self.office.deciding() as connection:
+        with self.office.deciding() as (connection, _):
             with Session(connection) as session:
                 self.settings = read_settings(session)
             self.pool, self.wanted = books.load_pool(connection, self.settings)
@@ -136,16 +133,21 @@ class Ledger:
         self.loaded_at = now
 
     @contextmanager
-    def batch(self) -> Iterator[Batch]:
-        """A transaction of decisions. On any error nothing is kept, and `loaded` turns False until `load()`."""
+    def batch(self, asked: Iterable[tuple[str, str]] = ()) -> Iterator[Batch]:
+        """A transaction of decisions. On any error nothing is kept, and `loaded` turns False until `load()`.
+
+        `asked`: the requests (client, name) in it; the batch's `over` names those that were made before and are over.
+        """
         if not self.loaded:
             raise RuntimeError("the ledger must be loaded before it can decide")
         try:
-            with self.office.deciding() as connection:
-                self._batch = Batch(connection, self._carried)
+            unknown = [pair for pair in asked if pair not in self.by_request]
+            with self.office.deciding(unknown) as (connection, known):
+                over = {(each.client_id, each.request): (each.lease, each.reason) for each in known}
+                self._batch = Batch(connection, self._carried, over=over)
                 self._carried = Books()
                 yield self._batch
-                self._batch.books.write(connection)
+                self._batch.books.write(connection, commit=True)
         except BaseException:
             self.loaded = False
             raise
@@ -192,14 +194,6 @@ class Ledger:
         self.now_deciding.effects.append(effect)
 
     # Requests
-
-    def ended_requests(self, asked: Iterable[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
-        """Of (client, request) pairs not alive any more: the lease each had and why it ended."""
-        pairs = [pair for pair in asked if pair not in self.by_request]
-        if not pairs:
-            return {}
-        rows = self.connection.execute(_asked_before, {"pairs": pairs})
-        return {(row.client_id, row.request): (row.id, row.reason) for row in rows}
 
     def request(
         self,
@@ -352,6 +346,8 @@ class Ledger:
         for each in waiting.fair_order(self.waiting.values()):
             lease = self.leases[each.lease]
             if (lease.position, lease.reason) != (each.position, each.reason):
+                if not lease.position:
+                    self._books.event("lease.queued", lease.id, f"{lease.shape}: {each.reason}"[:500], lease.trace)
                 lease.position, lease.reason = each.position, each.reason
                 self._books.lease(lease)
                 self.say(ClientNews("queued", lease))
@@ -556,6 +552,7 @@ class Ledger:
         ready = self.wanted.get(server) is ServerState.ACTIVE and self.strays.get(server) == set()
         if ready and not known.open:
             self.freed = True
+            self._books.event("server.ready", server, f"{known.name} offers its GPUs")
         self.pool.set_open(known, ready)
 
     def set_wanted(self, server: str, state: ServerState, deadline: float | None) -> None:

@@ -56,7 +56,8 @@ class Outgoing:
         elif isinstance(effect, DrainChanged):
             self.say_drain(effect.server)
         elif isinstance(effect, UpgradeOrder):
-            self.to_server(effect.server, messages.Upgrade(self.office.epoch, effect.version))
+            url = f"{self.site.config.api_url}/v1/bundles/{effect.version}"
+            self.to_server(effect.server, messages.Upgrade(self.office.epoch, effect.version, url))
         elif isinstance(effect, ReportWanted):
             self.to_server(effect.server, messages.Report(self.office.epoch))
         else:

@@ -23,11 +23,14 @@ from typing import Any, Dict, List, NoReturn, Optional
 from clientagent.control import ApplianceAwayError, ClientControl, LeaseDeniedError, WithdrawnError
 from clientagent.program import Access, RunError, ask_inventory, lease_settings
 from gpuserver.protocol.control import messages
-from gpuserver.protocol.control.curve import Identity
+from gpuserver.protocol.control.curve import Identity, write_private
 from gpuserver.protocol.handshake import lease_key
 
 LOOK_S = 0.2
 LARGEST = 1 << 20
+AWAY_S = 60.0
+"""How long an appliance that does not answer is waited for, by a request without a time-out."""
+TELL_S = 5.0
 
 
 def say(text: str) -> None:
@@ -86,9 +89,8 @@ def prepare_program(granted: messages.Granted, folder: Path) -> Dict[str, Any]:
             f"{granted.lease} has GPUs of {len(ways)} servers; one program can use those of one server: "
             "ask for fewer GPUs"
         )
-    secret_file = folder / "secret"
-    secret_file.touch(mode=0o600)
-    secret_file.write_text(ways[0].secret.hex() + "\n")
+    secret_file = folder / f"secret-{os.getuid()}"
+    write_private(secret_file, ways[0].secret.hex().encode() + b"\n")
     return {"settings": lease_settings(ways[0], secret_file, len(gpus)), "gpus": gpus}
 
 
@@ -144,7 +146,7 @@ def _keep(identity: Identity, wanted: messages.RequestLease, watched: Watched, w
     threading.Thread(target=_watch, args=(watched, gone), daemon=True).start()
     try:
         try:
-            control.await_appliance()
+            _await_appliance(control, wanted.timeout_s or AWAY_S, gone)
             granted = control.acquire(wanted, on_queued=_say_place, on_trouble=say, cancelled=gone.is_set)
             found = prepare_program(granted, folder)
         except WithdrawnError:
@@ -158,6 +160,19 @@ def _keep(identity: Identity, wanted: messages.RequestLease, watched: Watched, w
         shutil.rmtree(folder, ignore_errors=True)
         control.link.stop("its program ended")
         os._exit(0)
+
+
+def _await_appliance(control: ClientControl, limit_s: float, gone: threading.Event) -> None:
+    """An appliance that is just being restarted is waited for. Raises ApplianceAwayError, WithdrawnError."""
+    waited = 0.0
+    while not control.link.connected.wait(0.0 if control.link.refused else LOOK_S):
+        if control.link.refused or waited >= limit_s:
+            control.await_appliance(0.0)
+        if waited < TELL_S <= waited + LOOK_S:
+            say(f"no appliance answers at {', '.join(control.link.identity.endpoints)} yet; waiting for it")
+        waited += LOOK_S
+        if gone.is_set():
+            raise WithdrawnError("the program was not started")
 
 
 def _watch(watched: Watched, gone: threading.Event) -> None:

@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import shutil
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
+from clientagent.condition import observe, rdma_state
 from clientagent.control import (
     VERSION,
     ApplianceAwayError,
@@ -103,6 +102,8 @@ def request(arguments: List[str]) -> int:
     finally:
         control.link.stop()
     write_private(lease_file(), encode(granted))
+    if "GPUFERRY_STATE" in os.environ:
+        lease_file().chmod(0o640)  # the folder's group: the agent, and whoever may use this VM's leases
     for grant in granted.grants:
         for each in grant.slices:
             sys.stdout.write(f"GPU {each.ordinal}: {each.memory_mib} MiB of {each.gpu} on {grant.name}\n")
@@ -202,26 +203,6 @@ def health(arguments: List[str]) -> int:
     return 1 if any(row["state"] in ("warning", "failed") for row in rows) else 0
 
 
-def observe() -> "tuple[messages.Observation, ...]":
-    """What this client VM can say of its own health."""
-    disk = shutil.disk_usage(Path.home())
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        messages.Observation("disk.free", str(disk.free >> 20)),
-        messages.Observation("files.limit", str(files)),
-        messages.Observation("rdma.link", rdma_state()),
-    )
-
-
-def rdma_state(root: Path = Path("/sys/class/infiniband")) -> str:
-    """`active`, `none` without an adapter, or the kernel's word for the state of the first link that is not active."""
-    states = [path.read_text().strip() for path in sorted(root.glob("*/ports/*/state"))]
-    for state in states:
-        if not state.endswith("ACTIVE"):
-            return state.rpartition(" ")[2].lower()
-    return "active" if states else "none"
-
-
 def measure_paths(arguments: List[str]) -> int:
     """Measure the way to the pool's servers and tell the appliance, which prefers close ones."""
     parser = argparse.ArgumentParser(prog="gpuferry netperf", description="Round trip, bandwidth and MTU to servers.")
@@ -270,6 +251,7 @@ def agent(arguments: List[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     control = ClientControl(find_identity(), messages.AGENT)
+    control.observe = observe
     control.link.start()
     reporter = threading.Thread(target=_report_health, args=(control, stop), daemon=True)
     reporter.start()
@@ -280,10 +262,18 @@ def agent(arguments: List[str]) -> int:
                 say(f"{event.lease}: {event.text}")
             else:
                 say(f"{event.lease} ended: {event.reason}")
-                if lease_file().exists() and json.loads(lease_file().read_text())["lease"] == event.lease:
-                    lease_file().unlink()
+                _forget(event.lease)
     control.link.stop("the agent stops")
     return 0
+
+
+def _forget(lease: str) -> None:
+    """The note of a lease that is over goes, where this process may take it away."""
+    try:
+        if json.loads(lease_file().read_text())["lease"] == lease:
+            lease_file().unlink()
+    except (OSError, ValueError, KeyError):
+        pass  # there is none, or it is another user's own
 
 
 def _report_health(control: ClientControl, stop: threading.Event) -> None:

@@ -12,11 +12,11 @@ from typing import Dict, List
 
 from clientagent.pool_commands import connected, guarded, table
 
-WIDTH = 95
+WIDTH = 77
 
 
 def _line(text: str) -> str:
-    return f"| {text:<{WIDTH - 2}} |\n"
+    return f"| {text[: WIDTH - 2]:<{WIDTH - 2}} |\n"
 
 
 def smi(arguments: List[str]) -> int:
@@ -34,13 +34,13 @@ def smi(arguments: List[str]) -> int:
         return 0
     rule = "+" + "-" * WIDTH + "+\n"
     out = rule + _line("GPUFERRY-SMI") + rule
-    out += _line(f"{'Server':<20} {'GPU  Name':<32} {'Temp':>5} {'Reserved / Memory':>25}  State") + rule
+    out += _line(f"{'Server':<15} {'GPU  Name':<23} {'Temp':>4} {'Reserved / MiB':>17}  State") + rule
     for gpu in gpus:
         reserved = int(gpu["memory_mib"]) - int(gpu["free_mib"])
-        memory = f"{reserved}MiB / {gpu['memory_mib']}MiB"
+        memory = f"{reserved} / {gpu['memory_mib']}"
         heat = f"{gpu['temperature']}C" if gpu.get("temperature") else "N/A"
         out += _line(
-            f"{gpu['server'][:20]:<20} {gpu['gpu']:>3}  {gpu['name'][:27]:<27} {heat:>5} {memory:>25}  {gpu['state']}"
+            f"{gpu['server'][:15]:<15} {gpu['gpu']:>3}  {gpu['name'][:18]:<18} {heat:>4} {memory:>17}  {gpu['state']}"
         )
     out += rule + _line("Leases of this client") + rule
     sessions: Dict[str, int] = {}
@@ -48,9 +48,9 @@ def smi(arguments: List[str]) -> int:
         sessions[row["lease"]] = sessions.get(row["lease"], 0) + int(row["sessions"])
     for lease in leases:
         place = lease["reason"] if lease["state"] == "queued" else f"{sessions.get(lease['lease'], 0)} sessions"
-        out += _line(f"{lease['lease']}  {lease['state']}  {place}  {lease['program']}"[: WIDTH - 2])
+        out += _line(f"{lease['lease']}  {lease['state']}  {place}  {lease['program']}")
         for part in lease["slices"].split("; ") if lease["slices"] else ():
-            out += _line(f"    GPU {part.replace(' MiB', 'MiB', 1)}")
+            out += _line(f"    GPU {part}")
     sys.stdout.write(out + rule)
     return 0
 

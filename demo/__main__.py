@@ -26,6 +26,7 @@ def main() -> int:
         demo.step("Put the tag client on a virtual machine", pool.enable_client)
         demo.step("In that machine, the CUDA program on two slices", client.run_program)
         demo.step("In that machine, CuPy on two slices, compared with NumPy", client.run_cupy)
+        demo.step("Four programs at once share every GPU to its last MiB", client.share)
     except StepFailedError as failed:
         failure = failed
     finally:

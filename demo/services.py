@@ -14,7 +14,7 @@ START_SECONDS = 120
 def start_service(demo: Demo, *arguments: str, says: bool = True) -> str:
     """Start `gpuferry ARGUMENTS` and give the first line of its output, if it `says` one. Raises StepFailedError."""
     demo.console.print(f"    $ gpuferry {' '.join(arguments)} &", style="dim", markup=False)
-    with (demo.work / f"{arguments[0]}.log").open("w") as log:
+    with (demo.work / f"{arguments[0]}.log").open("a") as log:
         process = subprocess.Popen(
             [*GPUFERRY, *arguments],
             cwd=ROOT,

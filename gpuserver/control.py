@@ -20,20 +20,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gpuserver.leases import LeaseRefusedError
-from gpuserver.protocol.control import messages
+from gpuserver.protocol.control import messages, upgrading
 from gpuserver.protocol.control.codec import printable
 from gpuserver.protocol.control.curve import Identity
 from gpuserver.protocol.control.link import ControlLink
 from gpuserver.protocol.control.messages import GpuRecord, HeldLease, LeaseUse, Observation, Prepare, Release
 from gpuserver.protocol.control.path import PORT, PathResponder
+from gpuserver.protocol.control.upgrading import UpgradeRefusedError
 
 log = logging.getLogger(__name__)
 OBSERVE_EVERY_S = 10.0
 BUSY_S = 60.0
-
-
-class UpgradeRefusedError(RuntimeError):
-    """This server cannot upgrade itself; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +104,7 @@ class ServerControl:
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="lease-order")
         self._observed_at = 0.0
         self._last_use: dict[str, LeaseUse] = {}
+        self._stopping = threading.Event()
 
     def start(self) -> None:
         if self._path_port is not None:
@@ -116,10 +114,14 @@ class ServerControl:
                 log.warning(
                     "gpuferry netperf cannot measure the way to this server: port %d: %s", self._path_port, taken
                 )
+        result = upgrading.take_result()
+        if result is not None:
+            self.link.send(messages.UpgradeAnswer(result.version, result.done, result.detail))
         self.link.start()
 
     def stop(self) -> None:
         """Leave in order. Leases stay with the host; the appliance ends those of a server that stays away."""
+        self._stopping.set()
         if self._responder is not None:
             self._responder.close()
         self.link.stop("the daemon stops")
@@ -172,8 +174,11 @@ class ServerControl:
             self._queue(content.lease, lambda: self._release(content))
         elif isinstance(content, messages.Drain):
             self.host.drain(content.active, content.deadline_s)
+        elif isinstance(content, messages.Observe):
+            self._pool.submit(self._observe)
         elif isinstance(content, messages.Upgrade):
-            self._pool.submit(self._upgrade, content.version)
+            # A thread of its own: it may wait as long as the longest lease.
+            threading.Thread(target=self._upgrade, args=(content,), name="upgrade", daemon=True).start()
 
     def _queue(self, lease: str, order: Callable[[], None]) -> None:
         with self._orders.lock:
@@ -217,9 +222,21 @@ class ServerControl:
         self._last_use.pop(order.lease, None)
         self.link.send(messages.Released(order.lease, order.fence))
 
-    def _upgrade(self, version: str) -> None:
+    def _upgrade(self, order: messages.Upgrade) -> None:
+        """A deployed daemon is replaced by the machine's installer, once nothing is held; any other asks its host."""
         try:
-            answer = messages.UpgradeAnswer(version, True, printable(self.host.upgrade(version)))
+            if upgrading.state_folder() is None or not order.url:
+                detail = self.host.upgrade(order.version)
+            else:
+                held = len(self.host.held())
+                if held:
+                    waits = f"version {order.version} will be installed when {held} leases have ended"
+                    self.link.send(messages.UpgradeAnswer(order.version, True, waits))
+                while self.host.held():
+                    if self._stopping.wait(0.2):
+                        return
+                detail = upgrading.order_upgrade(order.version, order.url)
+            answer = messages.UpgradeAnswer(order.version, True, printable(detail))
         except UpgradeRefusedError as refused:
-            answer = messages.UpgradeAnswer(version, False, printable(str(refused)))
+            answer = messages.UpgradeAnswer(order.version, False, printable(str(refused)))
         self.link.send(answer)

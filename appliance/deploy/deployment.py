@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import paramiko
+
 from appliance.deploy.bundle import INSTALLER, Bundle
 from appliance.deploy.check import Facts, Needs, check_machine, choose_python
 from appliance.deploy.errors import (
@@ -343,13 +345,16 @@ class _Deployment:
                     f"Make {total >> 20} MiB free in the home of {self.machine.target.user}.",
                 ) from None
             raise BrokenOffError(self.machine.target.shown, f"copying failed: {wrong}.", "Deploy again.") from None
-        except EOFError:
+        except (paramiko.SSHException, EOFError):
             raise BrokenOffError(
                 self.machine.target.shown, "it went away while files were copied.", "Deploy again."
             ) from None
 
     def _install(self, ticket: str, *, again: bool) -> dict[str, Any]:
-        folder = self.machine.files.normalize(STAGING)
+        try:
+            folder = self.machine.files.normalize(STAGING)
+        except (paramiko.SSHException, EOFError, OSError) as wrong:
+            raise BrokenOffError(self.machine.target.shown, f"it went away: {wrong}.", "Deploy again.") from None
         installer = next(each for each in self.bundle.manifest.files if each.name == INSTALLER)
         request = {
             "role": self.role,

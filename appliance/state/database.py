@@ -7,20 +7,36 @@ a takeover, which updates that row, waits for the ones under way and defeats all
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    bindparam,
+    create_engine,
+    event,
+    insert,
+    make_url,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from appliance.state.models import Scheduler, now
+from appliance.state.models import Lease, Scheduler, now
+from appliance.state.pipeline import Pipeline, speaks_pipeline
 
+KEPT_S = 1.0
+"""For how long the connection of one transaction serves the next without being tried out."""
 DEPOSE_AFTER = timedelta(seconds=6)
 """A process that has not renewed its office for so long may be replaced."""
 
@@ -124,6 +140,8 @@ class Office:
         self.holder = holder
         self.endpoint = endpoint
         self.epoch = 0
+        self._kept: Connection | None = None
+        self._kept_at = 0.0
 
     def campaign(self) -> bool:
         """Take the office when it is free or its holder has not renewed it in time; True when this process holds it."""
@@ -169,16 +187,75 @@ class Office:
         self.epoch = 0
 
     @contextmanager
-    def deciding(self) -> Iterator[Connection]:
-        """One transaction of the holder. Raises DeposedError or DatabaseGoneError, and then nothing was kept."""
-        with translated(self.engine), self.engine.connect() as connection:
-            begin_write(connection)
-            held = connection.execute(_epoch_locked).scalar_one_or_none()
-            if held != self.epoch:
-                connection.rollback()
-                raise DeposedError(f"epoch {self.epoch} is over: epoch {held} decides now")
-            yield connection
-            connection.commit()
+    def deciding(self, asked: Sequence[tuple[str, str]] = ()) -> Iterator[tuple[Connection, list[EndedRequest]]]:
+        """One transaction of the holder, and what is known of requests (client, name) that were made before.
+
+        Raises DeposedError or DatabaseGoneError, and then nothing was kept.
+        """
+        with translated(self.engine):
+            connection = self._connection()
+            try:
+                connection.begin()  # for SQLAlchemy: what goes through a pipeline begins by itself
+                begin_write(connection)
+                held, known = _look_up(connection, asked)
+                if held != self.epoch:
+                    raise DeposedError(f"epoch {self.epoch} is over: epoch {held} decides now")
+                yield connection, known
+                connection.commit()
+            except BaseException:
+                self._kept = None
+                connection.invalidate()
+                connection.close()
+                raise
+            self._kept_at = time.monotonic()
+
+    def _connection(self) -> Connection:
+        """The connection of the transaction before, while that is fresh; else one that the pool has tried out."""
+        if self._kept is not None and time.monotonic() - self._kept_at < KEPT_S:
+            return self._kept
+        if self._kept is not None:
+            self._kept.close()
+        self._kept = self.engine.connect()
+        return self._kept
+
+    def close(self) -> None:
+        """Give the connection back; from the thread that decides."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+
+class EndedRequest(NamedTuple):
+    """A request that a client has made before: which lease it got, and why that ended."""
+
+    client_id: str
+    request: str
+    lease: str
+    reason: str
+
+
+_asked_before = select(Lease.client_id, Lease.request, Lease.id, Lease.reason).where(
+    tuple_(Lease.client_id, Lease.request).in_(bindparam("pairs", expanding=True))
+)
+_ASKED_BEFORE = (
+    "SELECT client_id, request, id, reason FROM lease "
+    "WHERE (client_id, request) IN (SELECT * FROM unnest(%(clients)s::varchar[], %(requests)s::varchar[]))"
+)
+
+
+def _look_up(connection: Connection, asked: Sequence[tuple[str, str]]) -> tuple[int | None, list[EndedRequest]]:
+    """Lock and read the epoch, and read what the requests came to; on PostgreSQL in one round trip."""
+    if not speaks_pipeline(connection):
+        epoch = connection.execute(_epoch_locked).scalar_one_or_none()
+        rows = connection.execute(_asked_before, {"pairs": list(asked)}).all() if asked else []
+        return epoch, [EndedRequest(*row) for row in rows]
+    pipeline = Pipeline(connection)
+    pipeline.add("SELECT epoch FROM scheduler WHERE id = 1 FOR SHARE", {})
+    if asked:
+        clients, requests = zip(*asked, strict=True)
+        pipeline.add(_ASKED_BEFORE, {"clients": list(clients), "requests": list(requests)})
+    epochs, *found = pipeline.read()
+    return epochs[0][0] if epochs else None, [EndedRequest(*row) for rows in found for row in rows]
 
 
 def database_clock(connection: Connection) -> datetime:

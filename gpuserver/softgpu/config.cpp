@@ -71,12 +71,21 @@ void parse_pci(DeviceConfig& device, const std::string& where, std::string_view 
     device.pci_device = static_cast<int>(slot);
 }
 
-void parse_capability(DeviceConfig& device, const std::string& where, std::string_view text) {
+void parse_capability(DeviceConfig& device, const std::string& where, std::string_view key, std::string_view text) {
     auto dot = text.find('.');
-    if (dot == text.npos) refuse(where, "compute_capability", text, "must look like 9.0");
-    constexpr std::string_view key = "compute_capability";
-    device.capability_major = static_cast<int>(number(where, key, text.substr(0, dot), 1, 999));
-    device.capability_minor = static_cast<int>(number(where, key, text.substr(dot + 1), 0, 9));
+    if (dot == text.npos) refuse(where, key, text, "must look like 9.0");
+    const int major = static_cast<int>(number(where, key, text.substr(0, dot), 1, 999));
+    const int minor = static_cast<int>(number(where, key, text.substr(dot + 1), 0, 9));
+    const bool runtime = key == "runtime_compute_capability";
+    if (!runtime) {
+        device.capability_major = major;
+        device.capability_minor = minor;
+    }
+    if (runtime || !device.runtime_capability_set) {
+        device.runtime_capability_major = major;
+        device.runtime_capability_minor = minor;
+        device.runtime_capability_set |= runtime;
+    }
 }
 
 void set_device_key(DeviceConfig& device, const std::string& where, std::string_view key, std::string_view value) {
@@ -98,8 +107,8 @@ void set_device_key(DeviceConfig& device, const std::string& where, std::string_
         device.memory_clock_khz = static_cast<int>(number(where, key, value, 1, 100'000)) * 1000;
     } else if (key == "pci") {
         parse_pci(device, where, value);
-    } else if (key == "compute_capability") {
-        parse_capability(device, where, value);
+    } else if (key == "compute_capability" || key == "runtime_compute_capability") {
+        parse_capability(device, where, key, value);
     } else {
         throw ConfigError(where + ": a device has no setting " + std::string(key));
     }
@@ -148,7 +157,8 @@ constexpr std::string_view device_keys[] = {"name",
                                             "clock_mhz",
                                             "memory_clock_mhz",
                                             "pci",
-                                            "compute_capability"};
+                                            "compute_capability",
+                                            "runtime_compute_capability"};
 
 const std::string* find_variable(const Environment& environment, std::string_view key) {
     std::string name(prefix);

@@ -11,6 +11,7 @@
 //     memory_mib = 4096               GPUFERRY_SOFTGPU_MEMORY_MIB
 //     multiprocessors = 8             GPUFERRY_SOFTGPU_MULTIPROCESSORS
 //     compute_capability = 12.1       GPUFERRY_SOFTGPU_COMPUTE_CAPABILITY
+//     runtime_compute_capability = 99.0   GPUFERRY_SOFTGPU_RUNTIME_COMPUTE_CAPABILITY   what CUDA runtimes are told
 //     clock_mhz = 1000                GPUFERRY_SOFTGPU_CLOCK_MHZ
 //     memory_clock_mhz = 1000         GPUFERRY_SOFTGPU_MEMORY_CLOCK_MHZ
 //     [device 1]
@@ -38,9 +39,15 @@ struct DeviceConfig {
     std::string serial;
     uint64_t memory_bytes = uint64_t{4096} << 20;
     int pci_domain = 0, pci_bus = 0, pci_device = 0;
-    // The newest that toolkits know. All PTX that they carry runs on it; machine code is passed over whatever it is
-    // for. A number that no toolkit knows would do for that too, but numba-cuda's linker has no name for such a device.
+    // The newest that toolkits know: compilers and linkers ask the driver and have no name for a newer one
+    // (numba-cuda's linker fails). All PTX that toolkits carry runs on it; machine code is passed over whatever it is
+    // for.
     int capability_major = 12, capability_minor = 1;
+    // What the CUDA runtime is told, newer than any library knows: libraries ask the runtime, and those that pick one
+    // architecture's machine code themselves (cuRAND) give their PTX only to a device that they do not know. Follows
+    // compute_capability where that is set.
+    int runtime_capability_major = 99, runtime_capability_minor = 0;
+    bool runtime_capability_set = false;
     int multiprocessors = 1;  // default: this machine's processors
     int clock_khz = 1'000'000, memory_clock_khz = 1'000'000;
 };

@@ -14,10 +14,12 @@ from typing import Any
 import cupy
 import pytest
 import yaml
-from provisioning_site import ProvisioningSite
+from provisioning_site import PATIENCE_S, ProvisioningSite, until
 
 from appliance.deploy.building import build_bundle
 from vcenter import simulator
+from vcenter.certificate import Trust
+from vcenter.session import Endpoint, Session
 from vcenter.simulator import GuestKind
 from vcenter.simulator.guest_sandbox import SandboxError, SandboxGuests, demand_possible
 from vcenter.simulator.inventory import DEFAULT_INVENTORY
@@ -69,6 +71,24 @@ class GuestSite(ProvisioningSite):
             answer = api.patch("/v1/settings", json=change, headers={"If-Match": "*"})
         assert answer.status_code == 200, answer.text
 
+    def lab(self) -> Session:
+        """A session of an administrator of the vCenter."""
+        here = self.simulation
+        trust = Trust(thumbprint=here.thumbprint)
+        return Session(Endpoint(here.host, here.user, here.port, trust), here.password)
+
+    def tag(self, thing: str, tag: str, *, present: bool) -> None:
+        with self.api as api:
+            wanted = {"object": thing, "tag": tag, "present": present}
+            answer = api.put(f"/v1/vcenters/{self.vcenter}/tags", json=wanted)
+        assert answer.status_code == 200, answer.text
+
+    def by_tag(self, kind: str) -> str:
+        """The run of a kind that a tag has started."""
+        found = until(lambda: self.get(f"/v1/runs?kind={kind}")["items"], f"a tag starts {kind}")
+        assert found[0]["actor"] == "a tag in vCenter lab"
+        return str(found[0]["id"])
+
     def in_guest(self, address: str, command: str) -> str:
         """The output of a command that has to succeed, run in a guest by root."""
         options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "IdentitiesOnly=yes")
@@ -104,7 +124,7 @@ def guest_site(folder: Path, database: str, *, pace: float = 0.005) -> Iterator[
         try:
             site.serve()
             build_bundle(site.folder, installed=True)
-            site.await_up(120)
+            site.await_up(PATIENCE_S)
             site.add_vcenter(simulation)
             site.patch_settings(ssh_key=key.read_text())
             yield site

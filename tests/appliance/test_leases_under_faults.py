@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -125,20 +125,28 @@ class Site(RuleBasedStateMachine):
             process.ledger.load()
             process.leading = True
 
-    def decide(self, *actions: Callable[[Ledger], object], crash: str = "") -> None:
+    def decide(
+        self, *actions: Callable[[Ledger], object], crash: str = "", asked: Sequence[tuple[str, str]] = ()
+    ) -> None:
         """One turn of the deciding process; `crash`: killed before the commit, or after it and before telling."""
         if not any(each.leading for each in self.processes) and self.number % 2:
             # Mostly somebody decides; but not always, so that daemons and clients also act while nobody does.
             self.take_over(self.number // 2 % 2, True)
         # The former holder of the office may not know yet that it is over: it goes first.
         for process in sorted((each for each in self.processes if each.leading), key=lambda each: each.office.epoch):
-            self.decide_by(process, *actions, crash=crash)
+            self.decide_by(process, *actions, crash=crash, asked=asked)
 
-    def decide_by(self, process: Process, *actions: Callable[[Ledger], object], crash: str) -> None:
+    def decide_by(
+        self,
+        process: Process,
+        *actions: Callable[[Ledger], object],
+        crash: str,
+        asked: Sequence[tuple[str, str]] = (),
+    ) -> None:
         if not process.ledger.loaded:
             return
         try:
-            with process.ledger.batch() as batch:
+            with process.ledger.batch(asked) as batch:
                 for action in actions:
                     action(process.ledger)
                 process.ledger.serve_queue()
@@ -174,14 +182,14 @@ class Site(RuleBasedStateMachine):
 
     def ask(self, name: str, crash: str = "") -> None:
         def action(ledger: Ledger) -> None:
-            if ledger.ended_requests([(self.asked[name], name)]):
+            if (self.asked[name], name) in ledger.now_deciding.over:
                 return
             try:
                 ledger.request(self.asked[name], name, self.shapes[name], keeper=name)
             except RequestRefusedError:
                 self.refused.add(name)
 
-        self.decide(action, crash=crash)
+        self.decide(action, crash=crash, asked=[(self.asked[name], name)])
 
     @precondition(lambda self: self.asked)
     @rule(data=st.data())
@@ -204,6 +212,7 @@ class Site(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 1))
     def kill_process(self, index: int) -> None:
+        self.processes[index].office.close()  # as the end of a process closes its connections
         self.processes[index] = Process(f"p{index}-{self.number}-{self.clock.now}", self.engine, self.clock)
 
     def expire_office(self) -> None:

@@ -81,10 +81,8 @@ def test_grant_release_and_the_same_request_again(desk: Desk) -> None:
     assert desk.ledger.leases == {}
     assert desk.ledger.leaving == {}
     check_books(desk)
-    with desk.ledger.batch():
-        assert desk.ledger.ended_requests([("client-ada", "r1"), ("client-bob", "r1")]) == {
-            ("client-ada", "r1"): (lease, "done")
-        }
+    with desk.ledger.batch([("client-ada", "r1"), ("client-bob", "r1")]) as batch:
+        assert batch.over == {("client-ada", "r1"): (lease, "done")}
 
 
 def test_impossible_requests_are_refused_at_once_with_the_nearest(desk: Desk) -> None:

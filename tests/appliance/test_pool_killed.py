@@ -97,12 +97,12 @@ def test_the_appliance_is_killed_while_programs_compute(site: PoolSite) -> None:
     waiting = client.start("run", "-n", "2", "--", "echo", "granted")
     (queued,) = eventually(lambda: site.get("/v1/leases", state="queued"))
     stop = threading.Event()
-    came_and_went: list[int] = []
+    came_and_went: list[str] = []
 
     def come_and_go() -> None:
         while not stop.is_set():
-            done = client.gpuferry("run", "-m", "100", "--", sys.executable, STEADY)
-            came_and_went.append(done.returncode)
+            done = client.gpuferry("run", "-m", "100", "--timeout", "5m", "--", sys.executable, STEADY)
+            came_and_went.append(done.stderr if done.returncode else "well")
 
     thread = threading.Thread(target=come_and_go)
     thread.start()
@@ -117,14 +117,14 @@ def test_the_appliance_is_killed_while_programs_compute(site: PoolSite) -> None:
     thread.join(120)
     site.await_up()
     eventually(lambda: live_leases(site) == sorted([*kept, queued["id"]]), what=f"{live_leases(site)}, kept {kept}")
-    assert set(came_and_went) == {0}
+    assert set(came_and_went) == {"well"}
     assert books_are_right(site)
     both = site.log("s0") + site.log("s1")
     assert {lease: both.count(f"lease={lease} ") for lease in kept} == dict.fromkeys(kept, 1), "prepared once each"
     assert all(finish(process) > 1 for process in running)
     out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, out) == (0, "granted\n"), err
-    assert {reason_of(site, lease) for lease in kept} == {"its program ended"}
+    eventually(lambda: {reason_of(site, lease) for lease in kept} == {"its program ended"})
     with reading(site.engine) as session:
         asked = session.execute(select(Lease.client_id, Lease.request)).all()
     assert len(asked) == len(set(asked)) == len(came_and_went) + len(kept) + 1
@@ -138,9 +138,8 @@ def test_a_killed_keeper_frees_its_slices(site: PoolSite) -> None:
     os.kill(keeper_of(process), signal.SIGKILL)
     site.await_free()
     assert reason_of(site, lease) == "its client was silent for 2 s"
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "= 46" in err, "CUDA_ERROR_DEVICE_UNAVAILABLE"
+    assert process.wait(60) == 1
+    assert "= 46" in process.communicate()[1], "CUDA_ERROR_DEVICE_UNAVAILABLE"
 
 
 def test_a_killed_machine_frees_its_slices(site: PoolSite) -> None:
@@ -163,9 +162,8 @@ def test_a_killed_daemon_comes_back(site: PoolSite) -> None:
     assert len(hit) == 1, "small slices share a server, and the large ones take the other"
     site.kill(hit[0])
     for process in running:
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 1
-        assert "is lost" in err
+        assert process.wait(60) == 1
+        assert "is lost" in process.communicate()[1]
     site.gpu_server(hit[0], 2)
     site.await_servers(2)
     assert finish(others[0]) > 1

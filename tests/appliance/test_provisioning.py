@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from provisioned import HOST, PACKAGES, PROGRAMS, GuestSite, guest_site, server_wanted
 from provisioning_site import until
+from pyVmomi import vim
+
+from vcenter.reading import load
+from vcenter.vm_power import power_off
 
 PROGRAM = PROGRAMS / "compare_with_numpy.py"
 
@@ -19,6 +23,7 @@ def site(tmp_path: Path, new_database: Callable[[str], str]) -> Iterator[GuestSi
         yield made
 
 
+@pytest.mark.timeout(1200)
 def test_from_bare_host_to_a_program_and_back(site: GuestSite) -> None:
     before = site.inventory()
     made = site.succeeded(site.start("provision-server", **server_wanted()))
@@ -35,11 +40,27 @@ def test_from_bare_host_to_a_program_and_back(site: GuestSite) -> None:
 
     # Repeating it changes nothing.
     again = site.succeeded(site.start("provision-server", **server_wanted()))
-    assert [step["state"] for step in again["steps"] if step["name"] in ("create-vm", "power-on")] == ["skipped"] * 2
-    assert "already" in next(step["did"] for step in again["steps"] if step["name"] == "deploy-server")
+    looked = {"choose-gpus", "await-address", "await-server"}
+    assert {step["name"] for step in again["steps"] if step["state"] != "skipped"} == looked, again["steps"]
+    dry = site.post("/v1/runs", {"kind": "provision-server", "parameters": server_wanted(), "dry_run": True})
+    assert {step["state"] for step in dry["steps"]} == {"skipped"}, dry["steps"]
 
-    # A client: nobody vouches for its host key, so an operator confirms it, and the run goes on.
-    client = site.ended(site.start("enable-client", vcenter="lab", vm="client-01"))
+    # The host bears the tag, so what is changed by hand is put right.
+    with site.lab() as session:
+        vm = next(vm for vm in load(session).vms.values() if vm.name == "gpu-server-1")
+        power_off(session, session.object(vim.VirtualMachine, vm.id), vm.name, shutdown_seconds=0)
+
+    def repaired() -> bool:
+        runs = site.get("/v1/runs?kind=provision-server")["items"]
+        return runs[0]["actor"].startswith("the state that vCenter's tag wants") and runs[0]["state"] == "succeeded"
+
+    until(repaired, "a run powers the server on again")
+    told = {event["kind"] for event in site.get("/v1/events?subject=lab/gpu-server-1")["items"]}
+    assert told == {"vcenter.drift"}
+
+    # A client by its tag: nobody vouches for its host key, so an operator confirms it, and the run goes on.
+    site.tag("client-01", "client", present=True)
+    client = site.ended(site.by_tag("enable-client"))
     assert client["state"] == "failed"
     assert "nobody has confirmed the SSH host key" in client["error"]
     [waiting] = site.get("/v1/host-keys?confirmed=false")["items"]
@@ -54,13 +75,16 @@ def test_from_bare_host_to_a_program_and_back(site: GuestSite) -> None:
     output = site.in_guest(address, f"PYTHONPATH={PACKAGES} gpuferry run -n 2 -m 1024 -- {sys.executable} {PROGRAM}")
     assert output.count("values equal NumPy's") == 2, output
 
-    gone = site.succeeded(site.start("disable-client", vcenter="lab", vm="client-01"))
+    # Tags taken off are the way back.
+    site.tag("client-01", "client", present=False)
+    gone = site.succeeded(site.by_tag("disable-client"))
     assert [step["state"] for step in gone["steps"]] == ["done", "skipped", "done", "done", "done"]
     assert site.in_guest(address, "ls -d /opt/gpuferry 2>/dev/null || echo nothing").strip() == "nothing"
     site.post(f"/v1/runs/{gone['id']}/roll-back", status=409)
 
-    down = site.succeeded(site.start("decommission-server", vcenter="lab", name="gpu-server-1", deadline_s=5))
-    assert {step["state"] for step in down["steps"]} == {"done"}, down["steps"]
+    site.tag(HOST, "gpu-server", present=False)
+    down = site.succeeded(site.by_tag("decommission-server"))
+    assert [step["state"] for step in down["steps"]] == ["done"] * 6, down["steps"]
 
     def as_before() -> bool:
         now = site.inventory()
@@ -72,6 +96,3 @@ def test_from_bare_host_to_a_program_and_back(site: GuestSite) -> None:
     until(lambda: site.host(HOST)["tag"] == "", "vCenter shows no tag on the host")
     [server] = site.get("/v1/servers")["items"]
     assert server["state"] == "revoked"
-    with site.api as api:
-        kinds = {run["kind"] for run in api.get("/v1/runs").json()["items"]}
-    assert kinds == {"provision-server", "enable-client", "disable-client", "decommission-server"}

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from provisioned import GuestSite, guest_site, server_wanted
-from provisioning_site import until
+from provisioning_site import PATIENCE_S, until
 from sqlalchemy import select
 
 from appliance.state.database import reading
 from appliance.state.models import Run, RunStep
 
 REBOOTS = "esx-03.example.test"
-KILLS = 2
-"""In each step: when it has begun, and once more after it was resumed."""
+KILLS = int(os.environ.get("GPUFERRY_KILLS", "1"))
+"""How often in each step: when it has begun, and then each time it was resumed."""
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def attempts(site: GuestSite, run: str) -> list[int]:
         return list(session.scalars(query))
 
 
+@pytest.mark.timeout(1500)
 def test_killed_in_every_step_it_ends_as_if_nothing_had_been(site: GuestSite) -> None:
     """The host needs a reboot, so that the run is killed around that, too."""
     card = next(gpu["address"] for gpu in site.host(REBOOTS)["gpus"] if gpu["state"] == "off")
@@ -66,7 +68,7 @@ def test_killed_in_every_step_it_ends_as_if_nothing_had_been(site: GuestSite) ->
             until(lambda at=ordinal, n=kill: begun(site, run, at, n), f"step {ordinal} begins")
             site.kill("appliance")
             site.serve()
-    site.await_up(90)
+    site.await_up(PATIENCE_S)
     ended = site.succeeded(run)
     # A step that is found done after the kill was done by this run all the same.
     assert outcome(site, ended) == undisturbed

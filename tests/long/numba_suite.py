@@ -2,58 +2,110 @@
 
     python -m tests.long.numba_suite [--output FOLDER] [--processes N] [part ...]
 
-Takes tens of minutes; not part of `make test`. `part` is a sub-package of `numba.cuda.tests`, e.g. `cudapy`; all that
-need a device by default. Writes `numba-suite.json` and prints a Markdown table; docs/softgpu.md holds the last one.
+Takes an hour and more; not part of `make test`. `part` is a sub-package of `numba.cuda.tests`, or a file of one
+(`cudapy/test_atomics`); all by default. Each file runs in a process of its own, on two devices of its own, and leaves
+its outcomes in FOLDER, test by test; a file that was run to its end is not run again. Prints a Markdown table of all
+that is in FOLDER; docs/softgpu.md holds the last one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
-import xml.etree.ElementTree as ET
-from collections import Counter, defaultdict
+import uuid
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("cudadrv", "cudapy", "doc_examples", "nocuda", "core", "nrt")
 OUTCOMES = ("passed", "failed", "skipped")
+TEST_LIMIT = 300  # seconds a test
+FILE_LIMIT = 3600  # seconds a file
+PYTEST = (
+    *("-c", os.devnull, "-p", "no:cacheprovider", "-p", "tests.long.numba_plugin", "--import-mode=importlib"),
+    *("-o", "consider_namespace_packages=true", "-q", "--timeout", str(TEST_LIMIT)),
+)
 
 
-def run_part(part: str, output: Path, processes: int) -> Path:
-    """Run one sub-package and give the path of its JUnit report. Raises FileNotFoundError when none was written."""
-    report = output / f"numba-{part}.xml"
-    pytest_arguments = [
-        *(
-            "-c",
-            "/dev/null",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "tests.long.numba_plugin",
-            "--import-mode=importlib",
-            "-o",
-            "consider_namespace_packages=true",
-        ),
-        *("-q", "--timeout", "300", "-n", str(processes), f"--junitxml={report}"),
-        *("--pyargs", f"numba.cuda.tests.{part}"),
-    ]
-    program = [sys.executable, "-m", "pytest", *pytest_arguments]
+def test_folder() -> Path:
+    """Where numba.cuda's tests are installed."""
+    import numba_cuda
+
+    return Path(next(iter(numba_cuda.__path__))) / "numba" / "cuda" / "tests"
+
+
+def files_of(part: str) -> list[str]:
+    """`cudapy` → every test file in it, as `cudapy/test_atomics`; a single file is itself."""
+    folder = test_folder() / part
+    if not folder.is_dir():
+        return [part]
+    return [f"{part}/{file.stem}" for file in sorted(folder.glob("test_*.py"))]
+
+
+def run_file(name: str, output: Path) -> None:
+    """Run one file; its outcomes, one line of JSON each, go to `output`. Its last line says how pytest ended."""
+    results = output / f"{name.replace('/', '-')}.jsonl"
+    if results.exists() and '"end"' in results.read_text():
+        return
+    results.unlink(missing_ok=True)
+    program = [sys.executable, "-m", "pytest", *PYTEST, "--pyargs", f"numba.cuda.tests.{name.replace('/', '.')}"]
     command = [sys.executable, "-m", "clientagent.command", "softgpu", "exec", "--devices", "2", "--", *program]
-    with (output / f"numba-{part}.log").open("w") as log:
-        subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
-    if not report.exists():
-        raise FileNotFoundError(f"pytest wrote no report for {part}: see {output / f'numba-{part}.log'}")
-    return report
+    uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(2))
+    environment = os.environ | {"GPUFERRY_NUMBA_RESULTS": str(results), "GPUFERRY_SOFTGPU_UUID": uuids}
+    with results.with_suffix(".log").open("w") as log:
+        try:
+            status = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=FILE_LIMIT,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            status = "time limit"
+    with results.open("a") as stream:
+        stream.write(json.dumps({"end": status}) + "\n")
+    print(f"{name}: {dict(read_file(results)[0])}", file=sys.stderr, flush=True)
 
 
-def outcome(case: ET.Element) -> tuple[str, str]:
-    """(outcome, first line of the reason)."""
-    for tag, name in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
-        if (found := case.find(tag)) is not None:
-            return name, (found.get("message") or found.text or "").strip().splitlines()[0][:160]
-    return "passed", ""
+def read_file(results: Path) -> tuple[Counter[str], dict[str, str]]:
+    """(number of tests by outcome, reasons by name of those that failed)."""
+    counts: Counter[str] = Counter()
+    failures = {}
+    for line in results.read_text().splitlines():
+        entry = json.loads(line)
+        if "test" in entry:
+            counts[entry["outcome"]] += 1
+            if entry["outcome"] == "failed":
+                failures[entry["test"]] = entry["reason"]
+        elif entry["end"] not in (0, 1, 5):  # pytest: passed, failed, nothing collected
+            failures["the run itself"] = f"ended with {entry['end']}"
+    return counts, failures
+
+
+def table(output: Path) -> str:
+    """Counts by group, then every file with a failure."""
+    groups: dict[str, Counter[str]] = {}
+    rows = []
+    for results in sorted(output.glob("*.jsonl")):
+        group, _, name = results.stem.partition("-")
+        counts, failures = read_file(results)
+        groups.setdefault(group, Counter()).update(counts)
+        groups[group]["files"] += 1
+        for test, reason in failures.items():
+            rows.append(f"| {group}/{name} | {test} | {reason.replace('|', '/')} |")
+    lines = ["| group | files | passed | failed | skipped |", "|---|---:|---:|---:|---:|"]
+    groups["**all**"] = sum(groups.values(), Counter())
+    for group, counts in groups.items():
+        lines.append(f"| {group} | {counts['files']} | " + " | ".join(str(counts[o]) for o in OUTCOMES) + " |")
+    return "\n".join([*lines, "", "| file | test | reason |", "|---|---|---|", *rows])
 
 
 def main() -> int:
@@ -62,27 +114,14 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("parts", nargs="*", default=PARTS)
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    reasons: dict[str, Counter[str]] = defaultdict(Counter)
-    failures: dict[str, str] = {}
-    for part in arguments.parts:
-        for case in ET.parse(run_part(part, arguments.output, arguments.processes)).iter("testcase"):  # noqa: S314
-            name = case.get("classname", "").split(".")
-            file = f"{part}/{next((n for n in name if n.startswith('test_')), name[-1])}"
-            result, reason = outcome(case)
-            counts[file][result] += 1
-            if result == "failed":
-                reasons[file][reason] += 1
-                failures[f"{file}::{case.get('name')}"] = reason
-    total = sum(counts.values(), Counter())
-    document = {"total": total, "files": counts, "failures": failures}
-    (arguments.output / "numba-suite.json").write_text(json.dumps(document, indent=1))
-    print("| file | passed | failed | skipped | most frequent reason |\n|---|---:|---:|---:|---|")
-    for file in sorted(reasons):
-        row = " | ".join(str(counts[file][o]) for o in OUTCOMES)
-        print(f"| {file} | {row} | {reasons[file].most_common(1)[0][0].replace('|', '/')} |")
-    print("| **all files** | " + " | ".join(str(total[o]) for o in OUTCOMES) + " | |")
+    if find_spec("numba_cuda") is None:
+        parser.error("numba-cuda is not installed")
+    output = arguments.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    files = [file for part in arguments.parts for file in files_of(part)]
+    with ThreadPoolExecutor(arguments.processes) as pool:
+        list(pool.map(lambda file: run_file(file, output), files))
+    print(table(output))
     return 0
 
 

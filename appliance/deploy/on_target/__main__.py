@@ -2,6 +2,7 @@
 
     installer.pyz install        the request as one JSON line on standard input (it may hold a ticket)
     installer.pyz uninstall | describe ROLE
+    installer.pyz upgrade ROLE   the order that the service has left, fetched from the appliance
     installer.pyz service start|stop|restart|status|supervise ROLE
 
 Lines before the request are ignored: what sudo did not read of a password is none of ours.
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import install, services
+from . import install, services, upgrade
 from .layout import SERVICES, Layout
 from .report import Failure, Reporter
 from .uninstall import remove_role
@@ -70,7 +71,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="installer.pyz")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("install").add_argument("--root", type=Path, default=Path("/"))
-    for name in ("uninstall", "describe"):
+    for name in ("uninstall", "describe", "upgrade"):
         one = commands.add_parser(name)
         one.add_argument("role", choices=sorted(SERVICES))
         one.add_argument("--root", type=Path, default=Path("/"))
@@ -83,6 +84,8 @@ def main(arguments: list[str]) -> int:
     try:
         if options.command == "service":
             return control_service(options.verb, Layout(options.role, options.root))
+        if options.command == "upgrade":
+            return 0 if upgrade.carry_out(Layout(options.role, options.root)) else 1
         if options.command == "install":
             request = requested(read_request())
             layout = Layout(request.role, options.root)

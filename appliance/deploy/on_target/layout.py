@@ -43,6 +43,7 @@ class Layout:
         self.identity = self.settings / ("identity.json" if role == "client" else "server/identity.json")
         self.all_state = root / "var/lib/gpuferry"
         self.state = self.all_state / role
+        self.order = self.state / "upgrade.json"
         self.logs = root / "var/log/gpuferry"
         self.log = self.logs / f"{self.service}.log"
         self.run = root / "run/gpuferry"
@@ -50,6 +51,8 @@ class Layout:
         self.pidfile = self.run / f"{self.service}.pid"
         self.command = root / "usr/local/bin/gpuferry"
         self.unit = root / f"etc/systemd/system/{self.service}.service"
+        self.upgrade_path = root / f"etc/systemd/system/{self.service}-upgrade.path"
+        self.upgrade_unit = root / f"etc/systemd/system/{self.service}-upgrade.service"
         self.script = root / f"etc/init.d/{self.service}"
 
     @property
@@ -79,7 +82,7 @@ def write_file(path: Path, content: str | bytes, mode: int = 0o644) -> None:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, mode)
+            os.fchmod(file.fileno(), mode)
         os.replace(temporary, str(path))
     except BaseException:
         os.unlink(temporary)

@@ -59,6 +59,27 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 WantedBy=multi-user.target
 """
 
+UPGRADE_PATH = """# Written by gpuferry's installer. The service leaves orders of the appliance there.
+[Unit]
+Description=Orders of upgrades to {service}
+
+[Path]
+PathExists={order}
+Unit={service}-upgrade.service
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+UPGRADE_UNIT = """# Written by gpuferry's installer.
+[Unit]
+Description=Upgrade of {service}
+
+[Service]
+Type=oneshot
+ExecStart={installer}
+"""
+
 MORE = {
     # The agent touches no device; the daemon's workers need the GPUs, and memory that the kernel must not move.
     "client": "PrivateDevices=yes\nMemoryDenyWriteExecute=yes\n",
@@ -120,7 +141,12 @@ def service_files(layout: Layout, config: dict[str, Any], python: str) -> dict[P
             more=MORE[layout.role],
             state_mode="2770" if layout.role == "client" else "0750",
         )
-        return {layout.unit: (text, 0o644)}
+        installer = f"{python} -I {layout.current / 'installer.pyz'} upgrade {layout.role}"
+        return {
+            layout.unit: (text, 0o644),
+            layout.upgrade_path: (UPGRADE_PATH.format(service=layout.service, order=layout.order), 0o644),
+            layout.upgrade_unit: (UPGRADE_UNIT.format(service=layout.service, installer=installer), 0o644),
+        }
     text = SCRIPT.format(
         service=layout.service,
         description=DESCRIPTIONS[layout.role],
@@ -154,6 +180,7 @@ def start(layout: Layout) -> None:
     if has_systemd(layout):
         _systemctl("daemon-reload")
         _systemctl("enable", layout.unit.name)
+        _systemctl("enable", "--now", layout.upgrade_path.name)
         _systemctl("restart", layout.unit.name)
         return
     stop(layout)
@@ -191,6 +218,7 @@ def forget(layout: Layout) -> None:
     stop(layout)
     if has_systemd(layout):
         _systemctl("disable", layout.unit.name)
+        _systemctl("disable", "--now", layout.upgrade_path.name)
     else:
         _at_boot(layout, on=False)
 
@@ -236,9 +264,29 @@ def supervise(layout: Layout) -> int:
             "LANG": "C.UTF-8",
             **environment_of(layout, config),
         }
-        Supervisor(command_of(layout, config), environment, find_account(layout), layout.log).run()
+        Supervisor(
+            command_of(layout, config),
+            environment,
+            find_account(layout),
+            layout.log,
+            layout.order,
+            lambda: spawn_upgrade(layout),
+        ).run()
         os._exit(0)
     return 0
+
+
+def spawn_upgrade(layout: Layout) -> None:
+    """Carry an order out in a process of its own: it restarts the service, and so the supervisor that starts it."""
+    installer = str(layout.current / "installer.pyz")
+    subprocess.Popen(
+        [sys.executable, "-I", installer, "upgrade", layout.role, "--root", str(layout.root)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
 
 
 def _at_boot(layout: Layout, *, on: bool) -> None:

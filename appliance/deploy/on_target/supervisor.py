@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ STEADY_S = 60.0
 """A service that ran so long starts again after the first pause."""
 STOP_S = 20.0
 """A service's time to end after SIGTERM."""
+LOOK_S = 0.5
+"""How often it is looked whether the service has left an order."""
 LOG_BYTES = 8 << 20
 
 
@@ -39,15 +42,26 @@ def holder(pidfile: Path) -> int | None:
 
 
 class Supervisor:
-    """`account`: user and group id of the service, None: this process's own."""
+    """`account`: user and group id of the service, None: this process's own.
+
+    `on_order` is called when the service has left an upgrade's order at `order`.
+    """
 
     def __init__(
-        self, command: list[str], environment: dict[str, str], account: tuple[int, int] | None, log: Path
+        self,
+        command: list[str],
+        environment: dict[str, str],
+        account: tuple[int, int] | None,
+        log: Path,
+        order: Path,
+        on_order: Callable[[], None],
     ) -> None:
         self.command = command
         self.environment = environment
         self.account = account
         self.log = log
+        self.order = order
+        self.on_order = on_order
         self._stopping = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -55,6 +69,7 @@ class Supervisor:
         """Until SIGTERM."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        threading.Thread(target=self._watch, name="orders", daemon=True).start()
         pause = FIRST_PAUSE_S
         while not self._stopping.is_set():
             started = time.monotonic()
@@ -64,6 +79,15 @@ class Supervisor:
                 self._note(f"{self.command[0]} cannot be started: {wrong}\n".encode())
             pause = FIRST_PAUSE_S if time.monotonic() - started > STEADY_S else min(pause * 2, LONGEST_PAUSE_S)
             self._stopping.wait(pause)
+
+    def _watch(self) -> None:
+        """Hand over an order that the service leaves; whoever carries it out takes it away."""
+        while not self._stopping.wait(LOOK_S):
+            if self.order.exists():
+                self.on_order()
+                deadline = time.monotonic() + STOP_S
+                while self.order.exists() and time.monotonic() < deadline:
+                    self._stopping.wait(LOOK_S)
 
     def _stop(self, *_: Any) -> None:
         self._stopping.set()

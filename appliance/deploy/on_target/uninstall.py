@@ -17,7 +17,15 @@ def remove_role(layout: Layout, *, keep_identity: bool = False) -> bool:
     there = any(each.exists() for each in (layout.versions, layout.config, layout.unit, layout.script, layout.identity))
     config = read_json(layout.config) or {}
     services.forget(layout)
-    for path in (layout.unit, layout.script, layout.config, layout.status, layout.pidfile):
+    for path in (
+        layout.unit,
+        layout.upgrade_path,
+        layout.upgrade_unit,
+        layout.script,
+        layout.config,
+        layout.status,
+        layout.pidfile,
+    ):
         path.unlink(missing_ok=True)
     if not keep_identity:
         layout.identity.unlink(missing_ok=True)

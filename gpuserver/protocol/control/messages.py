@@ -236,10 +236,11 @@ class Drain:
 @message("upgrade")
 @dataclass(frozen=True)
 class Upgrade:
-    """Install `version` and restart when nothing is held any more."""
+    """Install `version` and restart when nothing is held any more. `url`: where its bundle is, in pieces."""
 
     epoch: int
     version: str
+    url: str = ""
 
 
 @message("upgrade-answer")
@@ -378,6 +379,14 @@ class Observation:
 class Observations:
     instance: str
     observed: tuple[Observation, ...]
+
+
+@message("observe")
+@dataclass(frozen=True)
+class Observe:
+    """Measure now, and send Observations."""
+
+    epoch: int
 
 
 @message("ask")

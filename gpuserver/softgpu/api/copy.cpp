@@ -3,6 +3,7 @@
 
 #include "api/entry.h"
 #include "device/context.h"
+#include "device/copy_order.h"
 
 using namespace softgpu;
 
@@ -23,11 +24,6 @@ void copy_described(const Description* description, CUstream handle, bool wait) 
     const auto stream = require_stream(handle);
     check_value(description, "pCopy is NULL");
     submit_copy(stream, plan_copy(*description), wait);
-}
-
-void check_contexts(CUcontext first, CUcontext second) {
-    require<Context>(first);
-    require<Context>(second);
 }
 
 void copy_array(uint64_t address, PointerRole role, CUarray array, size_t offset, size_t bytes, bool to_array,
@@ -101,13 +97,11 @@ extern "C" CUresult CUDAAPI cuMemcpyPeer(CUdeviceptr dstDevice, CUcontext dstCon
 extern "C" CUresult CUDAAPI cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdeviceptr srcDevice,
                                               CUcontext srcContext, size_t ByteCount, CUstream hStream) {
     return entry(__func__, waits, [&] {
-        check_contexts(dstContext, srcContext);
-        // In the default stream it starts only when both devices have done what they were given before (CUDA C++
-        // Programming Guide, "Peer-to-Peer Memory Copy").
-        if (require_stream(hStream)->type() == Stream::Type::legacy) {
-            for (const CUcontext handle : {srcContext, dstContext}) require<Context>(handle)->synchronize();
-        }
-        copy_linear(dstDevice, PointerRole::device, srcDevice, PointerRole::device, ByteCount, hStream, false);
+        Contexts with{require<Context>(srcContext), require<Context>(dstContext)};
+        const auto stream = require_stream(hStream);
+        if (stream->type() != Stream::Type::legacy) with.clear();
+        submit_copy(stream, linear_copy(dstDevice, PointerRole::device, srcDevice, PointerRole::device, ByteCount),
+                    false, std::move(with));
     });
 }
 

@@ -7,6 +7,7 @@
 #include "device/context.h"
 #include "device/device.h"
 #include "device/pool.h"
+#include "exports/caller.h"
 
 using namespace softgpu;
 
@@ -53,10 +54,17 @@ extern "C" CUresult CUDAAPI cuDeviceTotalMem_v2(size_t* bytes, CUdevice dev) {
 }
 
 extern "C" CUresult CUDAAPI cuDeviceGetAttribute(int* pi, CUdevice_attribute attrib, CUdevice dev) {
+    const void* caller = caller_of_entry_point(__builtin_return_address(0));
     return entry(__func__, [&] {
         const Device& device = require_device(dev);
         check_value(pi, "pi is NULL");
         *pi = device_attribute(device, attrib);
+        // Libraries choose their code by what the runtime tells them of the device (config.h).
+        const bool major = attrib == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR;
+        const bool minor = attrib == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR;
+        if ((major || minor) && is_in_runtime(caller)) {
+            *pi = major ? device.config().runtime_capability_major : device.config().runtime_capability_minor;
+        }
     });
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "device/capture.h"
+#include "device/copy_order.h"
 #include "device/error.h"
 #include "device/mapping.h"
 #include "device/work.h"
@@ -228,10 +229,9 @@ void perform_set(const Set& set) {
     }
 }
 
-void submit_copy(const std::shared_ptr<Stream>& stream, Copy copy, bool wait) {
-    if (wait) forbid_during_capture();
-    if (capture_work(*stream, [&] { return CopyWork::of(copy); })) return;
-    if (!copy.bytes()) return;
+namespace {
+
+void issue_copy(const std::shared_ptr<Stream>& stream, Copy copy, bool wait) {
     if (wait || copy.to.side == Side::pageable) {
         stream->run({[&copy] { perform_copy(copy); }});
         stream->context().flush_print();
@@ -258,6 +258,24 @@ void submit_copy(const std::shared_ptr<Stream>& stream, Copy copy, bool wait) {
     perform_copy(take);
     copy.from = take.to;
     stream->enqueue({[copy = std::move(copy), stage] { perform_copy(copy); }});
+}
+
+}  // namespace
+
+void submit_copy(const std::shared_ptr<Stream>& stream, Copy copy, bool wait,
+                 std::vector<std::shared_ptr<Context>> with) {
+    if (wait) forbid_during_capture();
+    if (capture_work(*stream, [&] { return CopyWork::of(copy); })) return;
+    if (!copy.bytes()) return;
+    for (auto& context : contexts_of_other_devices(*stream, copy)) {
+        if (std::ranges::find(with, context) == with.end()) with.push_back(std::move(context));
+    }
+    if (wait) {
+        // What comes after on either device is issued after this call.
+        for (const auto& context : with) context->synchronize();
+        return issue_copy(stream, std::move(copy), wait);
+    }
+    issue_in_order_with(with, *stream, [&] { issue_copy(stream, std::move(copy), wait); });
 }
 
 void submit_set(const std::shared_ptr<Stream>& stream, const Set& set, bool wait) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "device/array.h"
 #include "device/context.h"
@@ -60,7 +61,9 @@ void perform_set(const Set& set);
 
 // Runs a copy in a stream as CUDA does: `wait` for the synchronous calls; asynchronous ones that touch pageable memory
 // take the source bytes (or deliver them) before they return.
-void submit_copy(const std::shared_ptr<Stream>& stream, Copy copy, bool wait);
+// `with`: contexts of other devices that it is to be serialised with, besides those that copy_order.h finds.
+void submit_copy(const std::shared_ptr<Stream>& stream, Copy copy, bool wait,
+                 std::vector<std::shared_ptr<Context>> with = {});
 void submit_set(const std::shared_ptr<Stream>& stream, const Set& set, bool wait);
 
 }  // namespace softgpu

@@ -167,6 +167,7 @@ void perform_kernel(const KernelWork& work) {
     launch.cooperative = work.options.cooperative;
     launch.services = context->services();
     launch.cancel = &context->cancel_flag();
+    launch.stack_bytes = static_cast<uint32_t>(context->limits[CU_LIMIT_STACK_SIZE].load());
     const Fault fault = [&] {
         const BusyDevice busy(context->device().usage());
         return run_grid(launch);

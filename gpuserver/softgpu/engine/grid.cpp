@@ -38,7 +38,7 @@ Grid::Grid(const Launch& l, const Code& kernel_code, const std::byte* constants)
       started(std::chrono::steady_clock::now()) {
     shared_bytes = code.dynamic_shared_start + l.dynamic_shared_bytes;
     local_bytes = code.local_bytes;
-    if (code.unbounded_stack) local_bytes += l.stack_bytes ? l.stack_bytes : recursion_stack_bytes;
+    if (code.unbounded_stack) local_bytes += std::max<uint64_t>(l.stack_bytes, recursion_stack_bytes);
     local_bytes = (local_bytes + 63) / 64 * 64;
     // An odd number of cache lines, so that the lanes' windows do not fall into the same cache sets.
     local_stride = (local_bytes / 64 | 1) * 64;

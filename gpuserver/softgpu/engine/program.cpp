@@ -6,6 +6,7 @@
 #include <new>
 
 #include "engine/lower.h"
+#include "ptx/cooperative_groups.h"
 #include "ptx/parser.h"
 
 namespace softgpu {
@@ -32,7 +33,7 @@ CompiledProgram::CompiledProgram(ptx::Linked linked) : linked_(std::move(linked)
         const Code& c = code(k);
         kernels_[k].static_shared_bytes = c.static_shared_bytes;
         kernels_[k].local_bytes = c.local_bytes;
-        kernels_[k].registers = c.registers;
+        kernels_[k].registers = limited_registers(kernel_function_[k], c.registers);
     }
 }
 
@@ -129,9 +130,17 @@ void CompiledProgram::describe_kernels() {
         reach.visit(f);
         info.static_shared_bytes = static_cast<uint32_t>(reach.shared_bytes);
         info.local_bytes = static_cast<uint32_t>(reach.local_bytes);
-        info.registers = static_cast<uint32_t>(std::clamp<size_t>(reach.registers / 4, 16, 255));
+        info.registers = limited_registers(f, static_cast<uint32_t>(std::clamp<size_t>(reach.registers / 4, 16, 255)));
         kernels_.push_back(std::move(info));
     }
+}
+
+uint32_t CompiledProgram::limited_registers(uint32_t function, uint32_t registers) const {
+    constexpr uint32_t fewest = 16;  // a kernel gets that many whatever it is limited to
+    const ptx::LinkedFunction& linked = linked_.functions[function];
+    for (uint32_t limit : {linked.function->max_registers, linked_.modules[linked.module]->max_registers})
+        if (limit) registers = std::min(registers, std::max(limit, fewest));
+    return registers;
 }
 
 const Code& CompiledProgram::code(size_t kernel) const {
@@ -170,7 +179,18 @@ const std::byte* LoadedImage::constants_end(size_t kernel) const {
 
 std::shared_ptr<const Program> compile_program(std::span<const PtxSource> sources) {
     std::vector<std::unique_ptr<ptx::Module>> modules;
-    for (const PtxSource& source : sources) modules.push_back(ptx::parse(source.name, source.text));
+    for (const PtxSource& source : sources) {
+        modules.push_back(ptx::parse(source.name, source.text));
+        modules.back()->max_registers = source.max_registers;
+    }
+    const bool cooperative = std::ranges::any_of(modules, [](const auto& module) {
+        return std::ranges::any_of(module->function_index, [](const auto& function) {
+            return function.first.starts_with(ptx::cooperative_groups_prefix);
+        });
+    });
+    if (cooperative) {
+        modules.push_back(ptx::parse("cooperative groups", ptx::cooperative_groups_text()));
+    }
     return std::make_shared<const CompiledProgram>(ptx::link(std::move(modules)));
 }
 

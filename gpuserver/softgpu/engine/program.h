@@ -34,6 +34,8 @@ class CompiledProgram : public Program {
 
   private:
     void describe_kernels();
+    // `registers`, within what .maxnreg and CU_JIT_MAX_REGISTERS allow.
+    [[nodiscard]] uint32_t limited_registers(uint32_t function, uint32_t registers) const;
     void describe_variables();
 
     ptx::Linked linked_;

@@ -62,7 +62,7 @@ def traced_call(function: Function) -> str:
     declared = function.prototype.replace(f" {function.symbol}(", f" traced_{function.symbol}(", 1)
     adds = "".join(f'    call.add("{p.name}", {p.name});\n' for p in named(function))
     return (
-        f'static {declared} {{\n    softgpu::TracedCall call("{function.symbol}");\n{adds}'
+        f'static {declared} {{\n    softgpu::TracedCall call("{function.symbol}", __builtin_return_address(0));\n{adds}'
         f"    return call.end(::{function.symbol}({arguments(function)}));\n}}\n"
     )
 

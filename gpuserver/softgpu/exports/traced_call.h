@@ -8,13 +8,18 @@
 #include <string>
 #include <type_traits>
 
+#include "exports/caller.h"
 #include "log.h"
 
 namespace softgpu {
 
 class TracedCall {
   public:
-    explicit TracedCall(const char* symbol) : line_(symbol) { line_ += '('; }
+    // `returns_to`: the return address of the traced function, so its caller's.
+    TracedCall(const char* symbol, const void* returns_to) : line_(symbol) {
+        line_ += '(';
+        note_traced_caller(returns_to);
+    }
 
     template <class T>
     void add(const char* name, const T& value) {

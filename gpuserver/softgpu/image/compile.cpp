@@ -55,6 +55,8 @@ std::string key_of(const std::vector<NamedPtx>& sources) {
     for (const auto& source : sources) {
         key += source.text;
         key += '\0';
+        key += std::to_string(source.max_registers);
+        key += '\0';
     }
     return key;
 }
@@ -72,7 +74,7 @@ std::shared_ptr<const Program> compile_ptx(const std::vector<NamedPtx>& sources,
     }
     dump(sources);
     std::vector<PtxSource> texts;
-    for (const auto& source : sources) texts.push_back({source.name, source.text});
+    for (const auto& source : sources) texts.push_back({source.name, source.text, source.max_registers});
     std::shared_ptr<const Program> program;
     try {
         program = compile_program(texts);
@@ -105,7 +107,9 @@ std::shared_ptr<const Program> compile_image(const ImageBytes& bytes, int target
         throw;
     }
     std::vector<NamedPtx> sources;
-    for (auto& text : image.ptx) sources.push_back({"application ptx input", std::move(text)});
+    // What was linked keeps the limit that it was linked with.
+    const uint32_t max_registers = image.linked ? image.max_registers : options.max_registers();
+    for (auto& text : image.ptx) sources.push_back({"application ptx input", std::move(text), max_registers});
     return compile_ptx(sources, options);
 }
 

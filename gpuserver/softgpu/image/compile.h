@@ -14,6 +14,7 @@ namespace softgpu {
 // A PTX text under the name that messages give it.
 struct NamedPtx {
     std::string name, text;
+    uint32_t max_registers = 0;  // of its kernels; 0: no limit
 };
 
 // Compiles and links. The same texts give the same program while it lives. Errors go to `options`' log and are thrown

@@ -45,7 +45,8 @@ struct FatbinEntryHeader {
     uint32_t options_offset;
     uint16_t minor, major;  // of the PTX ISA
     uint32_t target;        // 90 for sm_90
-    uint32_t word, reserved;
+    uint32_t word;
+    uint32_t max_registers;  // ours, with flag_linked; reserved otherwise
     uint64_t flags;
     uint64_t reserved2;
     uint64_t uncompressed_size;

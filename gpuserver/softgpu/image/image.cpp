@@ -57,6 +57,8 @@ void append_fatbin(Image& image, const ImageBytes& bytes, int target) {
         if (entry.header.kind != FatbinEntryHeader::kind_ptx) continue;
         if (entry.header.flags & FatbinEntryHeader::flag_linked) {
             image.ptx.push_back(read_ptx_entry(entry));
+            image.linked = true;
+            image.max_registers = entry.header.max_registers;
         } else if (entry.header.target <= static_cast<uint32_t>(target)) {
             candidates.push_back(entry);
         }
@@ -132,7 +134,7 @@ Image read_image(const ImageBytes& bytes, int target) {
     return image;
 }
 
-std::vector<std::byte> write_linked_image(std::span<const std::string> ptx) {
+std::vector<std::byte> write_linked_image(std::span<const std::string> ptx, uint32_t max_registers) {
     std::vector<std::byte> image;
     auto append = [&image](const void* bytes, size_t size) {
         size_t before = image.size();
@@ -148,6 +150,7 @@ std::vector<std::byte> write_linked_image(std::span<const std::string> ptx) {
         entry.header_size = sizeof entry;
         entry.payload_size = (text.size() + 1 + 7) / 8 * 8;
         entry.target = static_cast<uint32_t>(target_of(text).target);
+        entry.max_registers = max_registers;
         entry.flags = FatbinEntryHeader::flag_64_bit | FatbinEntryHeader::flag_linux | FatbinEntryHeader::flag_linked;
         append(&entry, sizeof entry);
         append(text.data(), text.size());

@@ -21,6 +21,8 @@ struct ImageError : DriverError {
 // PTX texts that are compiled and linked together. At least one.
 struct Image {
     std::vector<std::string> ptx;
+    bool linked = false;         // cuLinkComplete's output
+    uint32_t max_registers = 0;  // that it was linked with; 0: no limit
 };
 
 // Reads a fatbin wrapper, a fatbin, PTX text or our own linked image. `target`: the device's, 90 for compute
@@ -29,6 +31,6 @@ struct Image {
 Image read_image(const ImageBytes& bytes, int target);
 
 // The image that cuLinkComplete gives out: a fatbin whose entries are all loaded together.
-std::vector<std::byte> write_linked_image(std::span<const std::string> ptx);
+std::vector<std::byte> write_linked_image(std::span<const std::string> ptx, uint32_t max_registers);
 
 }  // namespace softgpu

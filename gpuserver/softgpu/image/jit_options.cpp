@@ -27,6 +27,9 @@ JitOptions::JitOptions(unsigned count, CUjit_option* options, void** values) {
                 error_.capacity = number;
                 error_.size_slot = &values[i];
                 break;
+            case CU_JIT_MAX_REGISTERS:
+                max_registers_ = number;
+                break;
             case CU_JIT_WALL_TIME:
                 wall_time_ = &values[i];
                 break;

@@ -15,6 +15,9 @@ class JitOptions {
     // Throws INVALID_VALUE for options that do not exist and for NULL arrays.
     JitOptions(unsigned count, CUjit_option* options, void** values);
 
+    // CU_JIT_MAX_REGISTERS; 0: no limit.
+    [[nodiscard]] unsigned max_registers() const { return max_registers_; }
+
     // Appends a line to the information or the error log, as far as the program's buffer has room, NUL-terminated.
     void inform(std::string_view line);
     void complain(std::string_view line);
@@ -30,6 +33,7 @@ class JitOptions {
         void finish();
     };
     Log info_, error_;
+    unsigned max_registers_ = 0;
     void** wall_time_ = nullptr;
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };

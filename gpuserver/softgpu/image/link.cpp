@@ -20,7 +20,8 @@ void LinkState::add(CUjitInputType type, const ImageBytes& bytes, const std::str
 
 void LinkState::add_input(CUjitInputType type, const ImageBytes& bytes, const std::string& name) {
     if (type == CU_JIT_INPUT_OBJECT || type == CU_JIT_INPUT_LIBRARY) {
-        for (auto& text : read_device_code(bytes, target_)) sources_.push_back({name, std::move(text)});
+        for (auto& text : read_device_code(bytes, target_))
+            sources_.push_back({name, std::move(text), options_.max_registers()});
         return;
     }
     if (type == CU_JIT_INPUT_NVVM) {
@@ -30,8 +31,8 @@ void LinkState::add_input(CUjitInputType type, const ImageBytes& bytes, const st
                 "no such kind of linker input");
     Image image = read_image(bytes, target_);
     for (auto& text : image.ptx) {
-        check_ptx({name, text}, options_);
-        sources_.push_back({name, std::move(text)});
+        check_ptx({name, text, 0}, options_);
+        sources_.push_back({name, std::move(text), options_.max_registers()});
     }
 }
 
@@ -47,7 +48,7 @@ const std::vector<std::byte>& LinkState::complete() {
     }
     std::vector<std::string> texts;
     for (const auto& source : sources_) texts.push_back(source.text);
-    image_ = write_linked_image(texts);
+    image_ = write_linked_image(texts, options_.max_registers());
     options_.finish();
     return image_;
 }

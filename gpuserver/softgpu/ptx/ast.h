@@ -152,6 +152,7 @@ struct Function {
     std::vector<std::vector<uint32_t>> branch_targets;  // label indices, in order
     std::vector<Prototype> prototypes;
     std::array<uint32_t, 3> max_threads{0, 0, 0}, required_threads{0, 0, 0}, required_cluster{0, 0, 0};
+    uint32_t max_registers = 0;  // .maxnreg; 0 when absent
 
     [[nodiscard]] std::span<const Operand> operands(const Instruction& i) const {
         return {pool.data() + i.first_operand, i.operand_count};
@@ -164,8 +165,9 @@ struct Function {
 struct Module {
     std::string source_name;
     std::string text;
-    int version = 0;  // 90 for 9.0
-    int target = 0;   // 75 for sm_75
+    int version = 0;             // 90 for 9.0
+    int target = 0;              // 75 for sm_75
+    uint32_t max_registers = 0;  // of every kernel of this text, as the program asked; 0: as many as it takes
     std::vector<Variable> variables;
     std::vector<std::unique_ptr<Function>> functions;
     std::unordered_map<std::string_view, uint32_t> variable_index, function_index;

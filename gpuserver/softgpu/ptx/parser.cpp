@@ -316,8 +316,11 @@ void Parsing::performance_directives(Function& f) {
             dimensions(f.required_threads);
         } else if (token_.is(".reqnctapercluster")) {
             dimensions(f.required_cluster);
-        } else if (token_.is(".minnctapersm") || token_.is(".maxnctapersm") || token_.is(".maxnreg") ||
-                   token_.is(".maxclusterrank") || token_.is(".abi_preserve") || token_.is(".abi_preserve_control")) {
+        } else if (token_.is(".maxnreg")) {
+            advance();
+            f.max_registers = small_number("a number of registers", 0x7fffffff);
+        } else if (token_.is(".minnctapersm") || token_.is(".maxnctapersm") || token_.is(".maxclusterrank") ||
+                   token_.is(".abi_preserve") || token_.is(".abi_preserve_control")) {
             advance();
             constant();
         } else if (token_.is(".explicitcluster") || token_.is(".noreturn") || token_.is(".blocksareclusters") ||

@@ -20,10 +20,15 @@ CUresult log_error(const char* category, uint32_t, const char* format, va_list* 
     return CUDA_SUCCESS;
 }
 
+// Asked for after a runtime's call has failed; what it is to answer is not known, and a refusal is taken well.
+CUresult refuse(const void*) {
+    return CUDA_ERROR_NOT_SUPPORTED;
+}
+
 }  // namespace
 
 const void* error_log_table() {
-    static auto& table = (*new SlotTable<"ERROR_LOG", 3>).set(1, log_error);
+    static auto& table = (*new SlotTable<"ERROR_LOG", 3>).set(1, log_error).set(2, refuse);
     return table.address();
 }
 

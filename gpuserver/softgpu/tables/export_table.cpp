@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "exports/caller.h"
 #include "log.h"
 
 namespace softgpu {
@@ -67,6 +68,9 @@ extern "C" CUresult CUDAAPI cuGetExportTable(const void** ppExportTable, const C
     for (const auto& table : tables) {
         if (table.id != id) continue;
         *ppExportTable = table.address();
+        if (table.address == cudart_interface_table) {
+            note_runtime(caller_of_entry_point(__builtin_return_address(0)));
+        }
         if (tracing()) log_line(LogLevel::trace, "private table " + hexadecimal(id) + " handed out");
         return CUDA_SUCCESS;
     }

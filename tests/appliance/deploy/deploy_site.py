@@ -56,8 +56,8 @@ def sandbox_missing() -> str:
 class Guest:
     """A machine that is on."""
 
-    def __init__(self, machine: Any, address: str, folder: Path, key: str) -> None:
-        self.machine = machine
+    def __init__(self, name: str, address: str, folder: Path, key: str) -> None:
+        self.name = name
         self.address = address
         self.folder = folder
         public = (folder / "upper/etc/ssh/ssh_host_ed25519_key.pub").read_text().split()
@@ -73,7 +73,7 @@ class Guest:
 
     def on(self, guests: Guests) -> None:
         """Switch it on again."""
-        guests.on(self.machine)
+        guests.on(self.name)
         self.run("while [ ! -e /run/cloud-init-finished ]; do sleep 0.05; done")
 
     def files(self) -> set[str]:
@@ -97,30 +97,38 @@ class Guests:
         assert isinstance(sandboxes, SandboxGuests)
         self.sandboxes = sandboxes
         self.gateway = sandboxes._bridge.gateway
+        self._unused = sorted(self._machines())
+
+    def _machines(self) -> dict[str, Any]:
+        # A session for each operation: one that lay idle for long has lost its connection.
         service = SmartConnect(
-            host=simulation.host, port=simulation.port, user=simulation.user, pwd=simulation.password,
-            thumbprint=simulation.thumbprint, disableSslCertValidation=True,
+            host=self.simulation.host, port=self.simulation.port, user=self.simulation.user,
+            pwd=self.simulation.password, thumbprint=self.simulation.thumbprint, disableSslCertValidation=True,
         )  # fmt: skip
         folder = service.content.rootFolder.childEntity[0].vmFolder
-        self.machines = {each.name: each for each in folder.childEntity if isinstance(each, vim.VirtualMachine)}
-        self._unused = sorted(self.machines)
+        return {each.name: each for each in folder.childEntity if isinstance(each, vim.VirtualMachine)}
 
     def new(self) -> Guest:
         """Switch the next machine on, and wait until one can log in."""
-        machine = self.machines[self._unused.pop(0)]
-        self.on(machine)
-        return Guest(machine, machine.guest.ipAddress, self.sandboxes.traces[0] / machine._moId, self.private)
+        name = self._unused.pop(0)
+        address, moid = self.on(name)
+        return Guest(name, address, self.sandboxes.traces[0] / moid, self.private)
 
-    def on(self, machine: Any) -> None:
-        """Power a machine on and wait until its sshd answers."""
+    def on(self, name: str) -> tuple[str, str]:
+        """Power a machine on and wait until its sshd answers: its address and id."""
+        machine = self._machines()[name]
         WaitForTask(machine.PowerOn())
         deadline = time.monotonic() + 90
         while machine.guest.ipAddress is None:
             assert time.monotonic() < deadline, "the guest does not come up"
             time.sleep(0.05)
+        return str(machine.guest.ipAddress), str(machine._moId)
 
     def off(self, guest: Guest) -> None:
-        WaitForTask(guest.machine.PowerOff())
+        """Cut a machine's power."""
+        machine = self._machines()[guest.name]
+        if machine.runtime.powerState == "poweredOn":
+            WaitForTask(machine.PowerOff())
 
 
 @contextlib.contextmanager

@@ -152,16 +152,24 @@ def test_a_target_that_dies_in_mid_copy_keeps_its_version(deploy_site: DeploySit
 
         return note
 
-    for where, least in (("copying", 0.3), ("unpacking pyzmq", 0.0), ("welcome", 0.0)):
-        with pytest.raises((BrokenOffError, UnreachableError)):
-            deploy(guest.target, newer, "client", settings, on_progress=dying(where, least))
-        guest.on(deploy_site.guests)
-        guest.run("pgrep -f '[b]in/gpuferry agent'")
-        there = inspect(guest.target, "client")
-        assert there is not None
-        assert there.peer == first.peer
-        assert there.version == (first.version if where != "welcome" else "0.9.5")
-    # What was switched and never confirmed is put back before anything else is done.
+    # Half of the files are there, then the power goes.
+    with pytest.raises((BrokenOffError, UnreachableError)):
+        deploy(guest.target, newer, "client", settings, on_progress=dying("copying", 0.3))
+    guest.on(deploy_site.guests)
+    there = inspect(guest.target, "client")
+    assert there is not None
+    assert (there.version, there.running, there.peer) == (first.version, True, first.peer)
+    assert guest.run("ls ~/.gpuferry-deploy").output
+
+    # The new version was switched to, and never confirmed: it is put back before anything else is done.
+    idle = {"clientagent/pool_commands.py": NEVER_CONNECTS}
+    never = altered(deploy_site.bundle, deploy_site.site.folder, "0.9.6", "client", idle)
+    with pytest.raises((BrokenOffError, UnreachableError)):
+        deploy(guest.target, never, "client", settings, on_progress=dying("welcome", 0.0))
+    guest.on(deploy_site.guests)
+    assert guest.run("ls /opt/gpuferry/client/pending.json").output
     again = deploy(guest.target, newer, "client", settings)
     assert (again.version, again.changed, again.peer) == ("0.9.5", True, first.peer)
+    assert "0.9.6" not in guest.run("ls /opt/gpuferry/client/versions").output
+    assert guest.run("ls -a ~ | grep -c gpuferry-deploy || true").output.strip() == "0"
     assert guest.run("ls -A /opt/gpuferry/client").output.split() == [".lock", "current", "versions"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
+from altered_bundle import altered
 from deploy_site import DeploySite, Guest
 
 from appliance.deploy.deployment import deploy, inspect, run_installed, uninstall
@@ -49,3 +51,39 @@ def test_a_gpu_server(deploy_site: DeploySite, guest: Guest) -> None:
     assert uninstall(guest.target, "server")
     assert guest.files() == before
     assert guest.run("getent passwd gpuferry || echo none").output.strip() == "none"
+
+
+def events(site: DeploySite, peer: str, count: int) -> list[str]:
+    """The texts of a server's upgrade events, oldest first, once there are so many."""
+    deadline = time.monotonic() + 120
+    while True:
+        with site.site.api as api:
+            answer = api.get("/v1/events", params={"kind": "server.upgrade", "subject": peer, "limit": 100})
+        texts = [str(each["text"]) for each in answer.json()["items"] if each["subject"] == peer]
+        if len(texts) >= count:
+            return sorted(texts)
+        assert time.monotonic() < deadline, texts
+        time.sleep(0.2)
+
+
+def test_upgrades_that_the_appliance_orders(deploy_site: DeploySite, guest: Guest) -> None:
+    site = deploy_site.site
+    settings = replace(deploy_site.settings, driver="softgpu", address=f"{guest.address}:9797")
+    first = deploy(guest.target, deploy_site.bundle, "server", settings, deploy_site.ticket("server"))
+    altered(deploy_site.bundle, site.folder, "0.8.1", "server", {})
+    # Another site's bundle under a version's name: its signature is not this appliance's, nobody gets to see it.
+    with site.api as api:
+        assert api.get("/v1/bundles/0.8.1/manifest.json").json()["version"] == "0.8.1"
+        assert api.get("/v1/bundles/0.8.2/manifest.json").status_code == 404
+        assert api.get("/v1/bundles/0.8.1/nothing").status_code == 404
+        for version in ("0.8.2", "0.8.1"):
+            assert api.post(f"/v1/servers/{first.peer}/upgrade", json={"version": version}).status_code == 202
+            events(deploy_site, first.peer, 2 if version == "0.8.2" else 4)
+    texts = events(deploy_site, first.peer, 4)
+    assert any("0.8.2" in each and "cannot be fetched" in each for each in texts), texts
+    assert any("version 0.8.1 is installed" in each for each in texts), texts
+    there = inspect(guest.target, "server")
+    assert there is not None
+    assert (there.version, there.running, there.state, there.peer) == ("0.8.1", True, "connected", first.peer)
+    assert guest.run("ls -A /opt/gpuferry/server").output.split() == [".lock", "current", "versions"]
+    assert "driver softgpu" in guest.run("cat /etc/gpuferry/server.json | tr -d '\",\\n' | tr -s ' '").output

@@ -276,3 +276,29 @@ print(idle, busy)
     idle, busy = map(int, done.stdout.split())
     assert idle == 0
     assert busy > 50
+
+
+def test_runtimes_are_told_of_a_device_that_no_library_knows() -> None:
+    """What compilers and linkers ask the driver for is a capability they know; libraries ask the CUDA runtime."""
+    runtime = next(toolkit().glob("lib/libcudart.so.*"))
+    code = f"""
+import ctypes, os
+def capability(function):
+    values = ctypes.c_int(), ctypes.c_int()
+    for value, attribute in zip(values, (75, 76)):
+        assert function(ctypes.byref(value), attribute, 0) == 0
+    return "%d.%d" % tuple(v.value for v in values)
+cuda, runtime = ctypes.CDLL("libcuda.so.1"), ctypes.CDLL({str(runtime)!r})
+assert cuda.cuInit(0) == 0
+print(capability(cuda.cuDeviceGetAttribute), capability(runtime.cudaDeviceGetAttribute))
+print(capability(cuda.cuDeviceGetAttribute), capability(runtime.cudaDeviceGetAttribute))
+"""
+    program = ("--", sys.executable, "-c", code)
+    both = "GPUFERRY_SOFTGPU_RUNTIME_COMPUTE_CAPABILITY"
+    assert execute(*program).stdout == "12.1 99.0\n" * 2
+    assert execute("--trace", *program).stdout == "12.1 99.0\n" * 2
+    assert execute("--compute-capability", "9.0", *program).stdout == "9.0 9.0\n" * 2
+    assert execute("--compute-capability", "9.0", *program, **{both: "10.0"}).stdout == "9.0 10.0\n" * 2
+    assert execute(*program, **{both: "12.1"}).stdout == "12.1 12.1\n" * 2
+    wrong = execute(*program, **{both: "twelve"})
+    assert "runtime_compute_capability = twelve: must look like 9.0" in wrong.stderr

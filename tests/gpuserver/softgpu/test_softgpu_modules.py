@@ -277,12 +277,12 @@ def test_what_an_unloaded_library_had_is_gone(driver: Driver, library: ctypes.c_
 class Linker:
     """cuLinkCreate with an error log."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, max_registers: int = 0) -> None:
         self.driver, self.state = driver, ctypes.c_void_p()
         self.log = ctypes.create_string_buffer(4096)
-        self.options = (ctypes.c_int * 2)(5, 6)
-        self.values = (ctypes.c_void_p * 2)(ctypes.addressof(self.log), len(self.log))
-        driver.check("cuLinkCreate_v2", 2, self.options, self.values, ctypes.byref(self.state))
+        self.options = (ctypes.c_int * 3)(5, 6, 0)  # error log, its size, CU_JIT_MAX_REGISTERS
+        self.values = (ctypes.c_void_p * 3)(ctypes.addressof(self.log), len(self.log), max_registers)
+        driver.check("cuLinkCreate_v2", 3 if max_registers else 2, self.options, self.values, ctypes.byref(self.state))
 
     def add(self, kind: int, data: bytes, name: bytes = b"input") -> int:
         size = ctypes.c_size_t(len(data))
@@ -368,3 +368,39 @@ def test_wrong_input_is_refused_when_it_is_added(driver: Driver, units: dict[str
     driver.check("cuLinkDestroy", linker.state)
     assert driver.call("cuLinkDestroy", linker.state) == INVALID_HANDLE
     assert linker.add(PTX, units["callee.ptx"].read_bytes()) == INVALID_HANDLE
+
+
+MANY_REGISTERS = """
+extern "C" __global__ void %s many(double *out, const double *in) {
+    double values[48];
+    for (int i = 0; i < 48; ++i) values[i] = in[i * 32 + threadIdx.x];
+    __syncthreads();
+    for (int i = 0; i < 48; ++i) out[i * 32 + threadIdx.x] = values[i] * values[(i * 7) %% 48] + values[47 - i];
+}
+"""
+
+
+def registers_of(driver: Driver, image: bytes, *options: int) -> int:
+    """CU_FUNC_ATTRIBUTE_NUM_REGS of `many`, loaded with CU_JIT_MAX_REGISTERS when it is given."""
+    module, count = ctypes.c_void_p(), ctypes.c_int()
+    keys, values = (ctypes.c_int * 1)(0), (ctypes.c_void_p * 1)(*options)
+    data = ctypes.c_char_p(image)
+    driver.check("cuModuleLoadDataEx", ctypes.byref(module), data, len(options), keys, values)
+    driver.check("cuFuncGetAttribute", ctypes.byref(count), 4, function_of(driver, module, b"many"))
+    return count.value
+
+
+def test_a_limit_of_registers_holds(driver: Driver, tmp_path: Path) -> None:
+    plain = nvcc(MANY_REGISTERS % "", tmp_path / "plain.ptx", "-ptx", *COMPUTE_75).read_bytes()
+    bound = nvcc(MANY_REGISTERS % "__maxnreg__(40)", tmp_path / "bound.ptx", "-ptx", *COMPUTE_75).read_bytes()
+    assert b".maxnreg 40" in bound
+    assert registers_of(driver, plain) > 57
+    assert registers_of(driver, plain, 57) == 57
+    assert registers_of(driver, plain, 3) == 16  # a kernel gets that many in any case
+    assert registers_of(driver, bound) == 40
+    assert registers_of(driver, bound, 32) == 32
+    linker = Linker(driver, max_registers=38)
+    assert linker.add(PTX, plain) == 0
+    linked = linker.complete()[1]
+    assert registers_of(driver, linked) == 38
+    assert registers_of(driver, linked, 24) == 38  # it was compiled when it was linked

@@ -9,6 +9,104 @@ import numpy as np
 from cuda.bindings import driver as cu
 from driver_case import ok, primary, refused, run_case, software_gpu
 
+# Adds to a round's total, waits for the grid, and counts the rounds whose totals were complete.
+GRID_SYNC = """
+.version 8.0
+.target sm_80
+.address_size 64
+.extern .func (.param .b64 handle) __cuda_syscall_CGS_get_intrinsic_handle(.param .b32 scope);
+.extern .func (.param .b32 error) __cuda_syscall_CGS_sync(.param .b64 handle, .param .b32 flags);
+.extern .func (.param .b32 error) __cuda_syscall_CGS_get_size(.param .b64 n, .param .b64 grids, .param .b64 handle);
+.extern .func (.param .b32 error) __cuda_syscall_CGS_get_rank(.param .b64 n, .param .b64 grid, .param .b64 handle);
+.visible .entry rounds(.param .u64 totals, .param .u64 out, .param .u32 rounds)
+{
+    .local .align 8 .b8 answers[16];
+    .reg .pred %p;
+    .reg .b32 %left, %size, %rank, %seen, %good, %error;
+    .reg .b64 %handle, %totals, %out, %answers, %second;
+    { .param .b32 scope; .param .b64 handle;
+      st.param.b32 [scope], 1;
+      call.uni (handle), __cuda_syscall_CGS_get_intrinsic_handle, (scope);
+      ld.param.b64 %handle, [handle]; }
+    mov.u64 %answers, answers;
+    cvta.local.u64 %answers, %answers;
+    add.u64 %second, %answers, 4;
+    { .param .b64 a; .param .b64 b; .param .b64 c; .param .b32 error;
+      st.param.b64 [a], %answers; st.param.b64 [b], %second; st.param.b64 [c], %handle;
+      call.uni (error), __cuda_syscall_CGS_get_size, (a, b, c); }
+    ld.u32 %size, [%answers];
+    { .param .b64 a; .param .b64 b; .param .b64 c; .param .b32 error;
+      st.param.b64 [a], %answers; st.param.b64 [b], %second; st.param.b64 [c], %handle;
+      call.uni (error), __cuda_syscall_CGS_get_rank, (a, b, c); }
+    ld.u32 %rank, [%answers];
+    ld.param.u64 %totals, [totals];
+    ld.param.u64 %out, [out];
+    mad.wide.u32 %out, %rank, 4, %out;
+    ld.param.u32 %left, [rounds];
+    mov.u32 %good, 0;
+ROUND:
+    red.add.u32 [%totals], 1;
+    { .param .b64 handle; .param .b32 flags; .param .b32 error;
+      st.param.b64 [handle], %handle; st.param.b32 [flags], 0;
+      call.uni (error), __cuda_syscall_CGS_sync, (handle, flags);
+      ld.param.b32 %error, [error]; }
+    setp.ne.u32 %p, %error, 0;
+    @%p bra REFUSED;
+    ld.volatile.u32 %seen, [%totals];
+    setp.eq.u32 %p, %seen, %size;
+    @%p add.u32 %good, %good, 1;
+    add.u64 %totals, %totals, 4;
+    sub.u32 %left, %left, 1;
+    setp.ne.u32 %p, %left, 0;
+    @%p bra ROUND;
+    st.u32 [%out], %good;
+    ret;
+REFUSED:
+    st.u32 [%out], 999;
+    ret;
+}
+"""
+
+# One frame of 64 bytes and what a call takes, `depth` deep.
+RECURSION = """
+.version 8.0
+.target sm_80
+.address_size 64
+.func (.param .b32 sum) down(.param .b32 n)
+{
+    .local .align 8 .b8 frame[64];
+    .reg .pred %end;
+    .reg .b32 %n, %below;
+    ld.param.b32 %n, [n];
+    st.local.u32 [frame], %n;
+    mov.u32 %below, 0;
+    setp.eq.u32 %end, %n, 0;
+    @%end bra OUT;
+    sub.u32 %n, %n, 1;
+    { .param .b32 n; .param .b32 sum;
+      st.param.b32 [n], %n;
+      call (sum), down, (n);
+      ld.param.b32 %below, [sum]; }
+    add.u32 %below, %below, 1;
+OUT:
+    st.param.b32 [sum], %below;
+    ret;
+}
+.visible .entry recurse(.param .u64 out, .param .u32 depth)
+{
+    .reg .b32 %n;
+    .reg .b64 %out;
+    ld.param.u32 %n, [depth];
+    { .param .b32 n; .param .b32 sum;
+      st.param.b32 [n], %n;
+      call (sum), down, (n);
+      ld.param.b32 %n, [sum]; }
+    ld.param.u64 %out, [out];
+    st.u32 [%out], %n;
+    ret;
+}
+"""
+
 HEAD = ".version 8.0\n.target sm_80\n.address_size 64\n"
 KERNELS = (
     HEAD
@@ -330,3 +428,36 @@ def test_kernels_in_graphs() -> None:
     ok(cu.cuGraphLaunch(ok(cu.cuGraphInstantiate(bad, 0)), 0))
     refused(cu.cuCtxSynchronize(), "ILLEGAL_ADDRESS")
     assert int(ok(cu.cuCtxGetCurrent())) == int(context)
+
+
+@software_gpu()
+def test_a_grid_waits_for_itself_as_the_device_runtime_asks() -> None:
+    """Numba's grid sync: functions of libcudadevrt's, which are calls into the driver."""
+    primary()
+    module = ok(cu.cuModuleLoadData(GRID_SYNC.encode()))
+    kernel = ok(cu.cuModuleGetFunction(module, b"rounds"))
+    blocks, threads, rounds = 6, 64, 5
+    total, out = ok(cu.cuMemAlloc(4 * rounds)), ok(cu.cuMemAlloc(4 * blocks * threads))
+    ok(cu.cuMemsetD32(total, 0, rounds))
+    parameters = ((int(total), int(out), rounds), (ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint32))
+    ok(cu.cuLaunchCooperativeKernel(kernel, blocks, 1, 1, threads, 1, 1, 0, 0, parameters))
+    assert words(total, rounds) == [blocks * threads] * rounds
+    # Each thread counted the rounds in which it found that all had been there.
+    assert words(out, blocks * threads) == [rounds] * (blocks * threads)
+    ok(cu.cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, 0, parameters, 0))
+    assert words(out, 1) == [999]  # not a cooperative launch: there is no grid to wait for
+
+
+@software_gpu()
+def test_the_stack_is_as_large_as_the_limit() -> None:
+    primary()
+    module = ok(cu.cuModuleLoadData(RECURSION.encode()))
+    kernel = ok(cu.cuModuleGetFunction(module, b"recurse"))
+    out = ok(cu.cuMemAlloc(4))
+    deep = ((int(out), 3000), (ctypes.c_uint64, ctypes.c_uint32))
+    ok(cu.cuCtxSetLimit(cu.CUlimit.CU_LIMIT_STACK_SIZE, 512 << 10))
+    ok(cu.cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, 0, deep, 0))
+    assert words(out, 1) == [3000]
+    ok(cu.cuCtxSetLimit(cu.CUlimit.CU_LIMIT_STACK_SIZE, 1024))
+    ok(cu.cuLaunchKernel(kernel, 1, 1, 1, 1, 1, 1, 0, 0, deep, 0))
+    refused(cu.cuCtxSynchronize(), "HARDWARE_STACK_ERROR")

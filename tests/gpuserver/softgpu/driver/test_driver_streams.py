@@ -39,6 +39,12 @@ def pinned_words(count: int) -> tuple[int, np.ndarray]:
     return address, words
 
 
+def read_word(address: object) -> int:
+    word = np.zeros(1, np.uint32)
+    ok(cu.cuMemcpyDtoH(word.ctypes.data, address, 4))
+    return int(word[0])
+
+
 def is_done(stream: object) -> bool:
     result = cu.cuStreamQuery(stream)[0]
     assert result in (cu.CUresult.CUDA_SUCCESS, cu.CUresult.CUDA_ERROR_NOT_READY)
@@ -316,3 +322,55 @@ def test_the_process_ends_while_streams_wait() -> None:
     gate = Gate()
     for _ in range(3):
         gate.hold(ok(cu.cuStreamCreate(NON_BLOCKING)))
+
+
+@software_gpu(devices="2")
+def test_a_copy_between_devices_in_the_default_stream_is_serialised_with_both() -> None:
+    """It waits for what either device was given before, and what either is given after waits for it."""
+    first = primary(0)
+    source, mine = ok(cu.cuMemAlloc(4)), ok(cu.cuMemAlloc(4))
+    ok(cu.cuMemsetD32(source, 1, 1))
+    second = primary(1)
+    target, theirs = ok(cu.cuMemAlloc(4)), ok(cu.cuMemAlloc(4))
+    ok(cu.cuMemsetD32(target, 0, 1))
+    copies = (
+        lambda: cu.cuMemcpyAsync(target, source, 4, 0),
+        lambda: cu.cuMemcpyPeerAsync(target, second, source, first, 4, 0),
+    )
+    for value, copy in enumerate(copies, 7):
+        gate = Gate()
+        ok(cu.cuCtxSetCurrent(second))
+        busy = ok(cu.cuStreamCreate(0))
+        gate.hold(busy)
+        ok(cu.cuMemcpyDtoDAsync(theirs, target, 4, busy))  # reads what was there before
+        ok(cu.cuCtxSetCurrent(first))
+        ok(cu.cuMemsetD32(source, value, 1))
+        ok(copy())
+        ok(cu.cuMemsetD32Async(source, 99, 1, 0))  # not before the copy has read it
+        assert not is_done(0)
+        ok(cu.cuCtxSetCurrent(second))
+        ok(cu.cuMemcpyDtoDAsync(mine, target, 4, 0))
+        gate.open()
+        ok(cu.cuStreamSynchronize(0))
+        words = [read_word(address) for address in (theirs, target, mine)]
+        assert words == [value - 1 if value > 7 else 0, value, value]
+        ok(cu.cuCtxSetCurrent(first))
+        ok(cu.cuStreamSynchronize(0))
+        assert read_word(source) == 99
+
+
+@software_gpu()
+def test_a_stream_has_the_whole_device() -> None:
+    context = primary()
+    kind = cu.CUdevResourceType.CU_DEV_RESOURCE_TYPE_SM
+    whole = ok(cu.cuDeviceGetAttribute(cu.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0))
+    asked = (
+        cu.cuDeviceGetDevResource(0, kind),
+        cu.cuCtxGetDevResource(context, kind),
+        cu.cuStreamGetDevResource(ok(cu.cuStreamCreate(0)), kind),
+        cu.cuStreamGetDevResource(0, kind),
+    )
+    for resource in map(ok, asked):
+        assert (resource.type, resource.sm.smCount) == (kind, whole)
+    refused(cu.cuDeviceGetDevResource(0, cu.CUdevResourceType.CU_DEV_RESOURCE_TYPE_INVALID), "INVALID_VALUE")
+    refused(cu.cuDeviceGetDevResource(5, kind), "INVALID_DEVICE")
