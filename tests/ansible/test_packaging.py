@@ -51,7 +51,7 @@ def test_tarball(tarball: Path) -> None:
     runtime = yaml.safe_load((COLLECTION / "meta/runtime.yml").read_text())
     assert set(runtime["action_groups"]["pool"]) == modules, "module_defaults reach every module"
     assert "plugins/inventory/pool.py" in names
-    assert not [name for name in names if name.startswith(("tests/", ".ansible")) or "__pycache__" in name]
+    assert not [name for name in names if name.startswith(("tests/", ".ansible/")) or "__pycache__" in name]
 
 
 def test_every_module_is_documented_with_examples(control: Control) -> None:
@@ -60,9 +60,8 @@ def test_every_module_is_documented_with_examples(control: Control) -> None:
     assert len(told) >= 11
     for name, module in told.items():
         assert "error" not in module, (name, module)
-        examples = yaml.safe_load(module["examples"])
-        assert examples, name
-        assert all(any(key.startswith("gpuferry.pool.") for key in task) for task in examples[:1]), name
+        assert yaml.safe_load(module["examples"]), name
+        assert f"{name}:" in module["examples"]
         assert module["return"], name
 
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible.plugins.action import ActionBase
 from ansible_collections.gpuferry.pool.plugins.module_utils import rest
 from ansible_collections.gpuferry.pool.plugins.module_utils.leases import (
     LEASE_SPEC,
@@ -21,6 +20,8 @@ from ansible_collections.gpuferry.pool.plugins.module_utils.leases import (
     held,
 )
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import connection_spec
+
+from ansible.plugins.action import ActionBase
 
 KEEPER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "plugin_utils", "lease_keeper.py")
 
