@@ -472,7 +472,12 @@ class ControlLoop:
         client = decision.source.peer.id
         try:
             shape = Shape(
-                wanted.gpus, wanted.memory_mib, wanted.fraction, wanted.compute, parse_filters(wanted.filters)
+                wanted.gpus,
+                wanted.memory_mib,
+                wanted.fraction,
+                wanted.compute,
+                parse_filters(wanted.filters),
+                wanted.one_server,
             )
             keeper = wanted.keeper or wanted.instance
             if not self.presence.is_here(client, keeper):

@@ -13,6 +13,7 @@ The distance has four classes, not a number: a few microseconds must not scatter
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -32,13 +33,15 @@ class RequestError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What is asked for: `gpus` slices on different GPUs, each of `memory_mib` or `fraction` of its GPU's memory, or
-    whole GPUs when neither is given. `compute` reserves thousandths of each GPU's multiprocessors."""
+    whole GPUs when neither is given. `compute` reserves thousandths of each GPU's multiprocessors. `one_server`: all
+    on a single server."""
 
     gpus: int
     memory_mib: int | None = None
     fraction: float | None = None
     compute: int | None = None
     filters: tuple[Filter, ...] = ()
+    one_server: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.gpus <= 4096:
@@ -75,6 +78,8 @@ class Shape:
             parts = [f"{self.gpus} {noun} with {size} each"]
             if self.compute:
                 parts.append(f"{self.compute / 10:g} % of the multiprocessors")
+        if self.one_server and self.gpus > 1:
+            parts[0] += " on one server"
         return ", ".join([*parts, *map(str, self.filters)])
 
 
@@ -126,7 +131,7 @@ def place(
         if found:
             return found
     found = find(pool, shape, None)
-    if found or shape.gpus == 1:
+    if found or shape.gpus == 1 or shape.one_server:
         return found
     return _several_servers(pool, shape, near)
 
@@ -235,12 +240,19 @@ def _several_servers(pool: Pool, shape: Shape, near: Mapping[str, int]) -> tuple
 def fits_open(pool: Pool, shape: Shape) -> bool:
     """Whether the request would fit on the servers that are open, if nobody else held anything."""
     fitting = (gpu for gpu in pool.gpus.values() if gpu.server.open and fits_ever(pool, shape, gpu))
-    return sum(1 for _ in islice(fitting, shape.gpus)) == shape.gpus
+    return _most(shape, fitting, shape.gpus) == shape.gpus
 
 
 def capacity(pool: Pool, shape: Shape, at_most: int) -> int:
     """On how many GPUs one slice of the shape would fit if nobody else held anything; counts to `at_most`."""
-    return sum(1 for _ in islice((gpu for gpu in pool.gpus.values() if fits_ever(pool, shape, gpu)), at_most))
+    return _most(shape, (gpu for gpu in pool.gpus.values() if fits_ever(pool, shape, gpu)), at_most)
+
+
+def _most(shape: Shape, fitting: Iterable[Gpu], at_most: int) -> int:
+    """How many of these GPUs one lease of the shape may have: of all servers, or of the one that has most."""
+    if not shape.one_server:
+        return sum(1 for _ in islice(fitting, at_most))
+    return min(at_most, max(Counter(gpu.server.id for gpu in fitting).values(), default=0))
 
 
 def possible(pool: Pool, shape: Shape) -> bool:
@@ -257,10 +269,11 @@ def nearest_possible(pool: Pool, shape: Shape) -> Shape | None:
     if fewer:
         return replace(shape, gpus=fewer)
     if shape.memory_mib is not None:
-        sizes = sorted(
-            (gpu.memory_mib for gpu in pool.gpus.values() if gpu.ready and pool.matches(shape.filters, gpu)),
-            reverse=True,
-        )
+        candidates = [gpu for gpu in pool.gpus.values() if gpu.ready and pool.matches(shape.filters, gpu)]
+        if shape.one_server and candidates:
+            largest = max(candidates, key=lambda gpu: gpu.memory_mib).server
+            candidates = [gpu for gpu in candidates if gpu.server is largest]
+        sizes = sorted((gpu.memory_mib for gpu in candidates), reverse=True)
         if sizes:
             count = min(shape.gpus, len(sizes))
             return replace(shape, gpus=count, memory_mib=sizes[count - 1])

@@ -86,8 +86,7 @@ def prepare_program(granted: messages.Granted, folder: Path) -> Dict[str, Any]:
     gpus = [gpu for way in ways for gpu in ask_inventory(way.server, way.secret, way.lease)["gpus"]]
     if len(ways) > 1:
         raise RunError(
-            f"{granted.lease} has GPUs of {len(ways)} servers; one program can use those of one server: "
-            "ask for fewer GPUs"
+            f"{granted.lease} has GPUs of {len(ways)} servers, and one program can use those of one server alone"
         )
     secret_file = folder / f"secret-{os.getuid()}"
     write_private(secret_file, ways[0].secret.hex().encode() + b"\n")

@@ -107,6 +107,7 @@ def request_lease(
                 fraction=wanted.fraction,
                 compute=wanted.compute,
                 filters=[str(each) for each in filters],
+                one_server=wanted.one_server,
                 priority=group.priority + owner.priority + priority,
                 keeper=wanted.keeper,
                 program=wanted.program,

@@ -112,6 +112,7 @@ class LeaseShown(Shown):
     fraction: float | None
     compute: int | None
     filters: list[str]
+    one_server: bool
     priority: int
     keeper: str
     program: str
@@ -128,7 +129,7 @@ class LeaseShown(Shown):
 class LeaseWanted(Wanted):
     """A request. `client` may be left out with a token of scope `client`. `request` names it: the same name again is
     the same lease. A lease made here is kept until it is released; name a `keeper` (a process of the client, `agent`
-    for its agent) to have it end with that process."""
+    for its agent) to have it end with that process. `one_server`: all GPUs of a single server, as one program needs."""
 
     client: Name | None = None
     request: Name | None = None
@@ -137,6 +138,7 @@ class LeaseWanted(Wanted):
     fraction: Annotated[float | None, Field(gt=0, le=1)] = None
     compute: Annotated[int | None, Field(ge=1, le=1000)] = None
     filters: Annotated[list[Text], Field(max_length=32)] = []
+    one_server: bool = False
     priority: Priority = 0
     timeout_s: Annotated[int, Field(ge=0, le=2_592_000)] = 0
     duration_s: Annotated[int, Field(ge=0, le=31_536_000)] = 0

@@ -10,7 +10,18 @@ import enum
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -240,6 +251,8 @@ class Lease(Base):
     fraction: Mapped[float | None]
     compute: Mapped[int | None]
     filters: Mapped[list[str]] = mapped_column(default=list)
+    one_server: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether its slices must be on a single server, as one program needs them today."""
     priority: Mapped[int] = mapped_column(default=0)
     keeper: Mapped[str] = mapped_column(default="")
     """The process whose heartbeats keep it; empty: kept by hand (API) until released."""

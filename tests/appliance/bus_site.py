@@ -73,7 +73,7 @@ class BusSite:
         self.controls: dict[str, ServerControl] = {}
         with writing(engine) as session:
             session.add(Group(id="group-default", name="default"))
-            for key, value in {"heartbeat_s": 0.2, "lost_after_s": 1.5, "prepare_timeout_s": 2.0}.items():
+            for key, value in {"heartbeat_s": 0.2, "lost_after_s": 5.0, "prepare_timeout_s": 5.0}.items():
                 session.add(Setting(key=key, value={"value": value}))
 
     def start(self) -> None:

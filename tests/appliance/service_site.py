@@ -25,6 +25,8 @@ from gpuserver.protocol.control.enrolment import enrol
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HERE.parent.parent)}
+LOST_AFTER_S = 6
+"""Silence that ends leases; a busy machine keeps a process waiting for seconds."""
 GPUFERRY = [sys.executable, "-m", "clientagent.command"]
 
 
@@ -44,7 +46,7 @@ class ServiceSite:
         self.site = Site(folder)
         self.engine: Engine = open_database(database)
         with writing(self.engine) as session:
-            for key, value in {"heartbeat_s": 0.2, "lost_after_s": 2.0, "prepare_timeout_s": 2.0}.items():
+            for key, value in {"heartbeat_s": 0.2, "lost_after_s": LOST_AFTER_S, "prepare_timeout_s": 5.0}.items():
                 session.add(Setting(key=key, value={"value": value}))
         self.processes: dict[str, subprocess.Popen[str]] = {}
 

@@ -219,3 +219,20 @@ def test_placement_is_exact(servers: list[list[int]], asked: list[tuple[Shape, i
             server = pool.servers[f"s{len(held) % len(servers)}"]
             pool.set_open(server, not server.open)
         indexes_are_right(pool)
+
+
+def test_what_must_be_on_one_server_waits_for_one() -> None:
+    pool = pool_of((8000, 8000, 8000), (8000, 8000))
+    wanted = Shape(3, one_server=True)
+    assert {name[0] for name in names(place(pool, wanted))} == {"0"}
+    pool.take([Share("0.0", 100, 0)])
+    assert place(pool, wanted) is None, "three whole GPUs are left, but on two servers"
+    assert len(names(place(pool, Shape(3)))) == 3
+    assert possible(pool, wanted)
+    assert not possible(pool, Shape(4, one_server=True))
+    assert nearest_possible(pool, Shape(4, one_server=True)) == wanted
+    assert str(wanted) == "3 whole GPUs on one server"
+    uneven = pool_of((16000,), (8000, 8000))
+    near = nearest_possible(uneven, Shape(2, 20000, one_server=True))
+    assert near is not None
+    assert possible(uneven, near)

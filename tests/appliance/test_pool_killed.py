@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from pool_site import ClientMachine, PoolSite, eventually
+from service_site import LOST_AFTER_S
 from sqlalchemy import func, select
 
 from appliance.state.database import reading
@@ -137,7 +138,7 @@ def test_a_killed_keeper_frees_its_slices(site: PoolSite) -> None:
     (lease,) = live_leases(site)
     os.kill(keeper_of(process), signal.SIGKILL)
     site.await_free()
-    assert reason_of(site, lease) == "its client was silent for 2 s"
+    assert reason_of(site, lease) == f"its client was silent for {LOST_AFTER_S} s"
     assert process.wait(60) == 1
     assert "= 46" in process.communicate()[1], "CUDA_ERROR_DEVICE_UNAVAILABLE"
 
@@ -169,6 +170,25 @@ def test_a_killed_daemon_comes_back(site: PoolSite) -> None:
     assert finish(others[0]) > 1
     site.await_free()
     assert finish(steady(client, "-n", "2")) >= 1
+
+
+def test_a_program_gets_one_server_and_waits_for_it(site: PoolSite) -> None:
+    """Two GPUs are free, one on each server: a program that wants two waits for both of one server."""
+    client = site.client_machine("ada")
+    # Whole GPUs come from the server with the fewest left: two of one server, then one of the other.
+    running = [steady(client, "-n", "1") for _ in range(3)]
+    assert finish(running.pop(0)) >= 1
+    eventually(lambda: len(live_leases(site)) == 2)
+    never = client.gpuferry("run", "-n", "3", "--", "true")
+    assert (never.returncode, "the nearest that would: 2 whole GPUs on one server" in never.stderr) == (1, True)
+    waiting = client.start("run", "-n", "2", "--", sys.executable, STEADY)
+    eventually(lambda: site.get("/v1/leases", state="queued"))
+    assert finish(running.pop(0)) >= 1
+    assert waiting.stdout is not None
+    assert waiting.stdout.readline() == "working\n"
+    assert finish(waiting) >= 1
+    assert finish(running.pop()) >= 1
+    site.await_free()
 
 
 def test_the_daemon_stops_in_order(site: PoolSite) -> None:

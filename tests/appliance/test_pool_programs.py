@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pool_site import ROOT, ClientMachine, PoolSite, eventually
+from service_site import LOST_AFTER_S
 
 DRIVER_API = str(ROOT / "tests" / "gpuserver" / "forwarding" / "driver_api.py")
 LOOK = """
@@ -112,9 +114,9 @@ def test_a_stopped_program_keeps_its_lease(site: PoolSite, ada: ClientMachine) -
     process = holder(ada, "-m", "64")
     process.send_signal(signal.SIGSTOP)
     (lease,) = site.get("/v1/leases", state="active")
-    # The site counts a keeper as lost after 2 s of silence; another lease that comes and goes takes longer than that.
-    for _ in range(3):
-        assert ada.python(["-m", "64"], "import time; time.sleep(1)").returncode == 0
+    silent_since = time.monotonic()
+    while time.monotonic() - silent_since < LOST_AFTER_S + 1:
+        assert ada.gpuferry("run", "-m", "64", "--", "true").returncode == 0
     eventually(lambda: [each["id"] for each in site.get("/v1/leases", state="active")] == [lease["id"]])
     process.send_signal(signal.SIGCONT)
     assert process.communicate("\n\n", timeout=60)[0] == "still 0\n"
@@ -178,6 +180,21 @@ def test_the_operator_ends_a_lease(site: PoolSite, ada: ClientMachine) -> None:
     out, err = process.communicate("\n\n", timeout=60)
     assert out == "still 46\n", "CUDA_ERROR_DEVICE_UNAVAILABLE"
     assert "ended: released by first admin" in err
+
+
+def test_who_holds_gpus_idle_is_warned_and_then_loses_them(site: PoolSite, ada: ClientMachine) -> None:
+    """What counts as use is what the daemon sees of CUDA calls, not that the program lives."""
+    process = holder(ada, "-m", "64")
+    with site.api as api:
+        for wanted in ({"idle_after_s": 3, "idle_notice_s": 1}, {"idle_after_s": 0}):
+            changed = api.patch("/v1/settings", json=wanted, headers={"If-Match": "*"})
+            assert changed.status_code == 200, changed.text
+            if wanted["idle_after_s"]:
+                site.await_free()
+    out, err = process.communicate("\n\n", timeout=60)
+    assert out == "still 46\n"
+    assert "reclaimed in 1 s unless a program uses it" in err
+    assert "ended: reclaimed: no program used its GPUs for" in err
 
 
 def test_request_client_release(site: PoolSite, ada: ClientMachine) -> None:

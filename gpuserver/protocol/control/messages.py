@@ -273,6 +273,8 @@ class RequestLease:
     trace: str = ""
     keeper: str = ""
     """Whose heartbeats keep the lease; empty: this process's."""
+    one_server: bool = False
+    """All slices on a single server."""
 
 
 @message("queued")
