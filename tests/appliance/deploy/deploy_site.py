@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -161,6 +162,7 @@ class DeploySite:
         self.site = site
         self.bundle = bundle
         self.guests = guests
+        self._one_at_a_time = threading.Lock()
 
     @property
     def settings(self) -> DeploySettings:
@@ -169,7 +171,8 @@ class DeploySite:
         return DeploySettings(appliance_key=self.site.site.curve_public, reach=reach)
 
     def ticket(self, role: str = "client", name: str = "") -> str:
-        token = new_enrolment_token(self.site.engine, role, name=name)
+        with self._one_at_a_time:
+            token = new_enrolment_token(self.site.engine, role, name=name)
         return str(Ticket(self.site.site.config.enrol_endpoint, self.site.site.curve_public, token))
 
     def clients(self) -> list[dict[str, Any]]:
