@@ -101,6 +101,30 @@ def _alternative(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+def described(folder: Path) -> list[dict[str, object]]:
+    """The site's certificates as people look at them: its authority, and that of the REST API."""
+    made = []
+    for role, name in (("authority", "ca.pem"), ("rest-api", "tls.pem")):
+        certificate = x509.load_pem_x509_certificate((folder / name).read_bytes())
+        try:
+            alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            names = [str(each.value) for each in alternatives]
+        except x509.ExtensionNotFound:
+            names = []
+        made.append(
+            {
+                "role": role,
+                "subject": certificate.subject.rfc4514_string(),
+                "names": names,
+                "fingerprint": certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
+                "not_before": certificate.not_valid_before_utc,
+                "not_after": certificate.not_valid_after_utc,
+                "days_left": (certificate.not_valid_after_utc - datetime.now(UTC)).days,
+            }
+        )
+    return made
+
+
 def days_left(folder: Path) -> int:
     """How long the API's certificate is valid still, in days."""
     certificate = x509.load_pem_x509_certificate((folder / "tls.pem").read_bytes())

@@ -35,6 +35,7 @@ from appliance.questions import Questions
 from appliance.site import Site
 from appliance.state.database import DatabaseGoneError, DeposedError, Office
 from appliance.state.models import ServerState
+from appliance.telemetry import Telemetry
 from gpuserver.protocol.control import messages
 from gpuserver.protocol.control.codec import MalformedMessageError, decode, encode, printable
 from gpuserver.protocol.version import own_version
@@ -75,6 +76,7 @@ class ControlLoop:
         self.presence = presence.Presence()
         self.instances = presence.Instances(engine, holder, config.control_endpoint, config.api_url)
         self.observed = health.Observed()
+        self.telemetry = Telemetry()
         self.questions = Questions(engine, self._later)
         self.outgoing = Outgoing(site, self.office, self.ledger, self.presence, self.bus.send)
         self.leading = False
@@ -109,6 +111,18 @@ class ControlLoop:
         self._refresh = self._refresh or keys
         self._changes_at = 0.0
         self.bus.wake()
+
+    def ask_to_observe(self, peer: str | None) -> int:
+        """Have a peer, or all, measure their health now; how many were asked. From any thread."""
+        routes = self.presence.routes_of(peer)
+        order = encode(messages.Observe(self.office.epoch))
+
+        def send() -> None:
+            for route in routes:
+                self.bus.send(route, order)
+
+        self._later(send)
+        return len(routes)
 
     def _later(self, action: Callable[[], None]) -> None:
         """Run an action in the loop's thread; from any thread."""
@@ -290,6 +304,7 @@ class ControlLoop:
         self.bus.send(source.route, encode(messages.Beat(epoch, self.leading, time.time())))
         if source.peer.role == messages.SERVER and content.use:
             self.presence.used(source.peer.id, content.use)
+            self.telemetry.used(source.peer.id, content.use)
             if self.leading:
                 for use in content.use:
                     self.ledger.used(use.lease, use.idle_s)
@@ -298,6 +313,8 @@ class ControlLoop:
         skew = self.presence.clock_skew(peer.id)
         readings = health.judge(peer.id, content.observed, skew, self.ledger.settings)
         self.observed.note(peer.id, readings)
+        if peer.role == messages.SERVER:
+            self.telemetry.note(peer.id, content.observed)
 
     def _decline(self, decision: Decision) -> None:
         """This process does not decide now: say so, where somebody waits for an answer."""
@@ -373,7 +390,7 @@ class ControlLoop:
                 metrics.DECISION.observe(done - each.at)
         if ticking and done >= self._measure_at:
             self._measure_at = done + MEASURE_S
-            presence.measure(self.ledger, self.presence)
+            presence.measure(self.ledger, self.presence, self.telemetry)
             self.presence.forget(done)
 
     def _failed(self, failure: Exception, decisions: list[Decision]) -> None:

@@ -21,6 +21,8 @@ from gpuserver.protocol.control.messages import Measured, Observation
 
 OK, WARNING, FAILED, UNKNOWN = "ok", "warning", "failed", "unknown"
 WRITE_AGAIN_S = 300.0
+HARDWARE_XIDS = (48, 63, 64, 74, 79, 94, 95)
+"""Xid errors that speak of the GPU itself: memory, NVLink, the bus (NVIDIA, "Xid Errors")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,22 @@ def _pcie(value: str, settings: Settings) -> str:
     return OK if int(current) >= int(widest) else WARNING
 
 
+def _xid(value: str, settings: Settings) -> str:
+    return OK if int(value) == 0 else FAILED if int(value) in HARDWARE_XIDS else WARNING
+
+
 CHECKS: dict[str, Check] = {
     "driver.version": Check(
         "The NVIDIA driver of the server; its CUDA level limits what programs may use.",
         "Install a driver of branch 525 or newer.",
         lambda settings: ">= 525",
         lambda value, settings: OK if known_version(value) >= (525,) else FAILED,
+    ),
+    "cuda.version": Check(
+        "The CUDA level of the server's driver: programs built for a newer major version do not start on it.",
+        "Install a newer driver; filter with server.cuda-version until then.",
+        lambda settings: ">= 12.0",
+        lambda value, settings: OK if known_version(value) >= (12,) else WARNING,
     ),
     "driver.match": Check(
         "Whether the loaded kernel module and the user-space libraries are of the same version.",
@@ -83,10 +95,11 @@ CHECKS: dict[str, Check] = {
         at_most(lambda settings: 0, FAILED),
     ),
     "gpu.xid": Check(
-        "The last Xid error the driver reported; 0 for none.",
-        "Look it up in NVIDIA's Xid catalogue; drain the server for hardware errors (48, 63, 64, 74, 79, 94, 95).",
+        "The last Xid error the driver reported since the server's start; 0 for none.",
+        "Look it up in NVIDIA's Xid catalogue; drain the server for hardware errors (48, 63, 64, 74, 79, 94, 95), then "
+        "reset the GPU or restart the VM. Others (13, 31, 43, 45) are mostly a program's own fault.",
         lambda settings: "0",
-        equals("0"),
+        _xid,
     ),
     "gpu.temperature": Check(
         "The GPU's temperature in °C.",
@@ -123,6 +136,12 @@ CHECKS: dict[str, Check] = {
         "Raise LimitNOFILE of the service.",
         lambda settings: ">= 8192",
         at_least(lambda settings: 8192),
+    ),
+    "client.files": Check(
+        "How many files a program on this client may open; every CUDA process needs a few for its connections.",
+        "Raise the limit (ulimit -n, /etc/security/limits.conf).",
+        lambda settings: ">= 1024",
+        at_least(lambda settings: 1024),
     ),
     "clock.skew": Check(
         "Seconds by which this machine's clock differs from the appliance's.",

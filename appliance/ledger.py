@@ -346,6 +346,8 @@ class Ledger:
         for each in waiting.fair_order(self.waiting.values()):
             lease = self.leases[each.lease]
             if (lease.position, lease.reason) != (each.position, each.reason):
+                if not lease.position:
+                    self._books.event("lease.queued", lease.id, f"{lease.shape}: {each.reason}"[:500], lease.trace)
                 lease.position, lease.reason = each.position, each.reason
                 self._books.lease(lease)
                 self.say(ClientNews("queued", lease))
@@ -550,6 +552,7 @@ class Ledger:
         ready = self.wanted.get(server) is ServerState.ACTIVE and self.strays.get(server) == set()
         if ready and not known.open:
             self.freed = True
+            self._books.event("server.ready", server, f"{known.name} offers its GPUs")
         self.pool.set_open(known, ready)
 
     def set_wanted(self, server: str, state: ServerState, deadline: float | None) -> None:

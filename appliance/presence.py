@@ -14,6 +14,7 @@ from appliance.bus import Incoming
 from appliance.ledger import Ledger
 from appliance.state.database import writing
 from appliance.state.models import Client, Distance, Instance, LeaseState, now
+from appliance.telemetry import Telemetry
 from gpuserver.protocol.control import messages
 
 PEERS_PER_SECOND = 2500
@@ -100,6 +101,12 @@ class Presence:
 
     def route_to_server(self, server: str) -> bytes | None:
         return self._routes.get((server, self._server_process.get(server, "")))
+
+    def routes_of(self, peer: str | None) -> list[bytes]:
+        """The connections of a server's daemon or of a client's agent; None: of all of them."""
+        agents = [(each, messages.AGENT) for each in ([peer] if peer else {key[0] for key in list(self._seen)})]
+        daemons = [(peer, self._server_process.get(peer, ""))] if peer else list(self._server_process.items())
+        return [route for key in [*daemons, *agents] if (route := self._routes.get(key)) is not None]
 
     def every_route(self) -> list[bytes]:
         return list(self._routes.values())
@@ -208,9 +215,10 @@ def note_distance(ledger: Ledger, client: str, measured: messages.Measured) -> N
     ledger.near.setdefault(client, {})[measured.server] = distance_class(measured.round_trip_us, measured.rdma)
 
 
-def measure(ledger: Ledger, presence: Presence) -> None:
-    """Set the gauges of the pool."""
+def measure(ledger: Ledger, presence: Presence, telemetry: Telemetry) -> None:
+    """Set the gauges of the pool, and remember how it is."""
     presence.forget_use(ledger.leases)
+    telemetry.forget(ledger.leases)
     pool = ledger.pool
     total = free = slices = 0
     ready = 0
@@ -233,3 +241,4 @@ def measure(ledger: Ledger, presence: Presence) -> None:
     oldest = min((each.since for each in ledger.waiting.values()), default=None)
     metrics.QUEUE_OLDEST.set(0 if oldest is None else ledger.clock() - oldest)
     metrics.SESSIONS.set(presence.sessions)
+    telemetry.sample(total, total - free, len(ledger.leases) - waiting, waiting)

@@ -14,6 +14,7 @@ import uvicorn
 from appliance import certificates
 from appliance.api.app import make_app
 from appliance.control import ControlLoop
+from appliance.driving import Driving
 from appliance.ids import new_id
 from appliance.retention import forget_old
 from appliance.runs.engine import RunEngine
@@ -41,6 +42,9 @@ def serve(site: Site) -> int:
     runs = RunEngine(Ground(site, engine, loop, vcenters))
     vcenters.start()
     runs.start()
+    driving = Driving(runs)
+    vcenters.on_change = driving.wake
+    driving.start()
     stopping = threading.Event()
     housekeeping = threading.Thread(target=_keep_house, args=(loop, stopping), name="housekeeping", daemon=True)
     housekeeping.start()
@@ -65,6 +69,7 @@ def serve(site: Site) -> int:
         server.run()
     finally:
         stopping.set()
+        driving.stop()
         idle = runs.stop()
         vcenters.stop()
         loop.stop()

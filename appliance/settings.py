@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
@@ -48,6 +48,10 @@ class Settings(BaseModel):
     """Above it, a health check warns of the path."""
     runs_per_vcenter: int = Field(default=8, ge=1, le=100)
     """How many runs work on one vCenter at a time; taken in when the appliance starts."""
+    server_defaults: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the provision-server run that a tag on a host starts: source, network, and what else is wanted."""
+    client_defaults: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the enable-client run that a tag on a VM starts."""
     guests_at_once: int = Field(default=50, ge=1, le=500)
     """How many client machines are worked on at a time; taken in when the appliance starts."""
     ssh_user: str = Field(default="gpuferry", min_length=1, max_length=64)

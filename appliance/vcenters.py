@@ -23,13 +23,11 @@ from vcenter.errors import Unreachable, VcenterError
 from vcenter.inventory import Inventory
 from vcenter.live import LiveInventory
 from vcenter.session import Endpoint, Session
-from vcenter.tags import Tagged, tagged
+from vcenter.tags import Tag, Tagged, wishes
 
 log = structlog.get_logger(__name__)
 LOOK_S = 1.0
 """How often added, changed and removed vCenters are looked for."""
-TAGS_S = 5.0
-"""Tags are not part of what vCenter reports by itself: they are asked for so often, by the one who acts on them."""
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 
@@ -62,6 +60,8 @@ class Followed:
         self._session: Session | None = None
         self._at: datetime | None = None
         self._tags: list[Tagged] = []
+        self.tags_known: frozenset[Tag] = frozenset()
+        """Which of our tags this vCenter has defined, as of the last look."""
         self._opening = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"vcenter-{row.name}", daemon=True)
@@ -96,7 +96,7 @@ class Followed:
 
     def read_tags(self) -> list[Tagged]:
         """Ask vCenter who bears our tags. Raises VcenterError."""
-        self._tags = tagged(self.session())
+        self.tags_known, self._tags = wishes(self.session())
         return self._tags
 
     def _changed(self, _touched: frozenset[str]) -> None:
@@ -186,10 +186,14 @@ class Vcenters:
                     gone.append(self._followed.pop(id_))
             for id_, row in rows.items():
                 if id_ not in self._followed and not self._stop.is_set():
-                    self._followed[id_] = fresh = Followed(row, self._password_of(row), self.on_change)
+                    fresh = Followed(row, self._password_of(row), self._changed)
+                    self._followed[id_] = fresh
                     fresh.start()
         for each in gone:
             each.stop()
+
+    def _changed(self, vcenter: str) -> None:
+        self.on_change(vcenter)
 
     def _password_of(self, row: VCenter) -> Callable[[], str]:
         sealed, name = row.sealed_password, row.name

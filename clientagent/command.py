@@ -37,6 +37,8 @@ SUBCOMMANDS = {
     "health": Subcommand("clientagent.pool_commands:health_main", "client", "how this client and the servers are"),
     "netperf": Subcommand("clientagent.pool_commands:netperf_main", "client", "measure the way to the servers"),
     "appliance": Subcommand("appliance.command:main", "appliance", "the management service of a site"),
+    "runs": Subcommand("appliance.runs_command:main", "appliance", "provisioning runs: start, watch, cancel, retry"),
+    "console": Subcommand("tui.command:main", "console", "see and run the pool in a terminal"),
     "softgpu": Subcommand("gpuserver.softgpu.command:main", "gpuserver", "run a program on the software GPU"),
     "vcenter": Subcommand("vcenter.command:main", "vcenter", "hosts, GPUs, passthrough and server VMs of a vCenter"),
     "coverage": Subcommand("gpuserver.protocol.coverage:main", "gpuserver", "what is forwarded, function by function"),

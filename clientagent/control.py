@@ -67,6 +67,8 @@ class ClientControl:
         self._asked: Dict[str, Tuple[messages.RequestLease, queue.Queue[Any]]] = {}
         self._answers: Dict[int, queue.Queue[Any]] = {}
         self._number = 0
+        self.observe: Optional[Callable[[], Tuple[messages.Observation, ...]]] = None
+        """What measures this VM's health when the appliance asks; None: this process does not."""
         self.link = ControlLink(identity, self.instance, self._hello, self._receive)
 
     def __enter__(self) -> ClientControl:
@@ -100,6 +102,9 @@ class ClientControl:
             self.kept.pop(content.lease, None)
             asked = self._asked.get(content.request)
             (asked[1] if asked else self.events).put(content)
+        elif isinstance(content, messages.Observe):
+            if self.observe is not None:
+                reply(messages.Observations(self.instance, self.observe()))
         elif isinstance(content, messages.Notice):
             self.events.put(content)
         elif isinstance(content, messages.Answer):

@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import shutil
 import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence
 
+from clientagent.condition import observe, rdma_state
 from clientagent.control import (
     VERSION,
     ApplianceAwayError,
@@ -204,26 +203,6 @@ def health(arguments: List[str]) -> int:
     return 1 if any(row["state"] in ("warning", "failed") for row in rows) else 0
 
 
-def observe() -> "tuple[messages.Observation, ...]":
-    """What this client VM can say of its own health."""
-    disk = shutil.disk_usage(Path.home())
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        messages.Observation("disk.free", str(disk.free >> 20)),
-        messages.Observation("files.limit", str(files)),
-        messages.Observation("rdma.link", rdma_state()),
-    )
-
-
-def rdma_state(root: Path = Path("/sys/class/infiniband")) -> str:
-    """`active`, `none` without an adapter, or the kernel's word for the state of the first link that is not active."""
-    states = [path.read_text().strip() for path in sorted(root.glob("*/ports/*/state"))]
-    for state in states:
-        if not state.endswith("ACTIVE"):
-            return state.rpartition(" ")[2].lower()
-    return "active" if states else "none"
-
-
 def measure_paths(arguments: List[str]) -> int:
     """Measure the way to the pool's servers and tell the appliance, which prefers close ones."""
     parser = argparse.ArgumentParser(prog="gpuferry netperf", description="Round trip, bandwidth and MTU to servers.")
@@ -272,6 +251,7 @@ def agent(arguments: List[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     control = ClientControl(find_identity(), messages.AGENT)
+    control.observe = observe
     control.link.start()
     reporter = threading.Thread(target=_report_health, args=(control, stop), daemon=True)
     reporter.start()

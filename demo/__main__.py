@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from demo import pool, software_gpu, vcenter_pool
+from demo import building, client, data_centre, pool
 from demo.steps import Demo, StepFailedError
 
 
@@ -16,32 +16,32 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave everything running and the files in place")
     arguments = parser.parse_args()
     demo = Demo(Path(tempfile.mkdtemp(prefix="gpuferry-demo-")))
+    failure: StepFailedError | None = None
     try:
-        demo.step("Compile a CUDA program with the stock compiler", software_gpu.build_program)
-        demo.step("Run it on two software GPUs", software_gpu.run_program)
-        demo.step("Run CuPy on a software GPU and compare with NumPy", software_gpu.run_cupy)
-        demo.step("Start the simulated vCenter and add it", vcenter_pool.start_vcenter)
-        demo.step("Find the GPUs", vcenter_pool.discover)
-        demo.step("Pass them through; one host needs a reboot", vcenter_pool.enable_passthrough)
-        demo.step("Create a GPU server VM with 2 GPUs and PVRDMA", vcenter_pool.create_server)
-        demo.step("Start the appliance", pool.start_appliance)
-        demo.step("Enrol and start two GPU servers with 4 software GPUs each", pool.start_servers)
-        demo.step("Enrol four clients", pool.enrol_clients)
-        demo.step("Run the same program on 2 slices of the pool", pool.run_program)
-        demo.step("Run CuPy on the pool and compare with NumPy", pool.run_cupy)
-        demo.step("Four clients share the 8 GPUs at once, with CuPy", pool.share)
-    except StepFailedError as failure:
-        demo.summary()
-        demo.console.print(f"gpuferry demo: a step failed: {failure}", style="bold red", markup=False)
-        return 1
+        demo.step("Compile a CUDA program with the stock compiler", building.build_program)
+        demo.step("Start a simulated vCenter: three hosts, six GPUs, machines one can log in to", data_centre.start)
+        demo.step("Start the appliance and build its signed bundle", pool.start_appliance)
+        demo.step("Give it the vCenter", pool.add_vcenter)
+        demo.step("Provision two GPU servers: one asked for, one by a tag in vCenter", pool.provision_servers)
+        demo.step("Put the tag client on a virtual machine", pool.enable_client)
+        demo.step("In that machine, the CUDA program on two slices", client.run_program)
+        demo.step("In that machine, CuPy on two slices, compared with NumPy", client.run_cupy)
+        demo.step("Four programs at once share every GPU to its last MiB", client.share)
+    except StepFailedError as failed:
+        failure = failed
     finally:
+        demo.summary()
         if arguments.keep:
-            demo.console.print(f"Left running; files in {demo.work}")
+            demo.tell_what_runs()
         else:
             for action in reversed(demo.undo):
                 action()
             shutil.rmtree(demo.work, ignore_errors=True)
-    demo.summary()
+    if failure is not None:
+        demo.console.print(f"gpuferry demo: a step failed: {failure}", style="bold red", markup=False)
+        return 1
+    if not arguments.keep:
+        demo.console.print("To look around in it with the console: make demo DEMO_FLAGS=--keep")
     demo.console.print("gpuferry demo: all steps passed", style="bold")
     return 0
 

@@ -1,173 +1,178 @@
-"""Demo steps on the pool: an appliance, two GPU servers with four software GPUs each, and clients that share them."""
+"""The appliance of the demo: started, given the vCenter, and then driven as an operator, and as vCenter, drives it."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 import socket
 import ssl
-import subprocess
-import sys
 import time
-import urllib.request
-import uuid
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
 
-from demo.services import START_SECONDS, start_service, stop
-from demo.software_gpu import PROGRAMS
-from demo.steps import GPUFERRY, ROOT, Demo, StepFailedError, expect
+import httpx
 
-SERVERS, GPUS, MEMORY_MIB = 2, 4, 1024
-CLIENTS = ("ada", "grace", "katherine", "dorothy")
+from appliance.deploy.building import build_bundle
+from demo.data_centre import PACKAGES
+from demo.services import start_service
+from demo.steps import Demo, StepFailedError, expect
+
+FIRST, BY_TAG, CLIENT = "esx-01.example.test", "esx-03.example.test", "client-01"
+PATIENCE_S = 240.0
+SERVER = {
+    "gpu_count": 2,
+    "source": {"template": "gpuferry-template"},
+    "network": "dv-management",
+    "driver": "softgpu",
+    "environment": {"GPUFERRY_SOFTGPU_DEVICES": "2", "GPUFERRY_SOFTGPU_MEMORY_MIB": "2048"},
+    "python_path": [str(PACKAGES)],
+}
 
 
-def free_ports(count: int) -> list[int]:
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in taken]
-    for each in taken:
+def free_ports(address: str, count: int) -> list[int]:
+    held = [socket.create_server((address, 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in held]
+    for each in held:
         each.close()
     return ports
 
 
-def site(demo: Demo) -> Path:
-    return demo.work / "site"
-
-
 def start_appliance(demo: Demo) -> str:
-    """Make a site and serve it; the REST API says when it decides."""
-    control, enrol, api = free_ports(3)
+    """At an address that guests reach; the bundle is made of what this Python has, so nothing is fetched."""
+    site, gateway = demo.work / "site", demo.vcenter["gateway"]
+    control, enrol, api = free_ports(gateway, 3)
     made = demo.gpuferry(
-        *("appliance", "init", "--data", str(site(demo)), "--name", "127.0.0.1", "--listen", "127.0.0.1"),
+        *("appliance", "init", "--data", str(site), "--name", gateway, "--listen", gateway),
         *("--control-port", str(control), "--enrol-port", str(enrol), "--api-port", str(api)),
     )
-    demo.api = f"https://127.0.0.1:{api}"
-    demo.token = made.splitlines()[-1]
-    demo.console.print(f"    $ gpuferry appliance serve --data {site(demo)} &", style="dim", markup=False)
-    with (demo.work / "appliance.log").open("w") as log:
-        command = [*GPUFERRY, "appliance", "serve", "--data", str(site(demo))]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-    demo.undo.append(lambda: stop(process))
-    deadline = time.monotonic() + START_SECONDS
-    while not ask(demo, "/v1/appliance").get("deciding"):
-        if time.monotonic() > deadline or process.poll() is not None:
-            raise StepFailedError(f"the appliance does not come up:\n{(demo.work / 'appliance.log').read_text()}")
-        time.sleep(0.1)
-    return f"REST API at {demo.api}, certificate authority and database in {site(demo).name}/"
-
-
-def ask(demo: Demo, path: str, body: dict[str, object] | None = None) -> dict[str, object]:
-    """What the API answers; an empty object while it does not."""
-    request = urllib.request.Request(  # noqa: S310
-        f"{demo.api}{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        headers={"Authorization": f"Bearer {demo.token}", "Content-Type": "application/json"},
+    demo.url, demo.token = f"https://{gateway}:{api}", made.strip().splitlines()[-1]
+    token_file = demo.work / "token"
+    token_file.touch(mode=0o600)
+    token_file.write_text(demo.token + "\n")
+    start_service(demo, "appliance", "serve", "--data", str(site), says=False)
+    demo.api = httpx.Client(
+        base_url=demo.url,
+        headers={"Authorization": f"Bearer {demo.token}"},
+        verify=ssl.create_default_context(cafile=site / "ca.pem"),
+        timeout=60,
     )
-    trust = ssl.create_default_context(cafile=str(site(demo) / "ca.pem"))
+    build_bundle(site, installed=True)
+    wait_for(lambda: deciding(demo), "the appliance decides")
+    return f"REST API at {demo.url}, bundle signed"
+
+
+def deciding(demo: Demo) -> bool:
     try:
-        with urllib.request.urlopen(request, context=trust, timeout=30) as answer:  # noqa: S310
-            found: dict[str, object] = json.load(answer)
+        return bool(demo.api.get("/v1/appliance").json().get("deciding"))
+    except httpx.TransportError:
+        return False
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    """What the condition gives as soon as it is true. Raises StepFailedError."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        found = condition()
+        if found:
             return found
-    except OSError:
-        return {}
+        if time.monotonic() > deadline:
+            raise StepFailedError(f"not within {PATIENCE_S:.0f} s: {what}")
+        time.sleep(0.2)
 
 
-def items(demo: Demo, path: str) -> list[dict[str, object]]:
-    found = ask(demo, path).get("items", [])
-    return found if isinstance(found, list) else []
+def answer(response: httpx.Response) -> Any:
+    if response.status_code >= 400:
+        raise StepFailedError(f"{response.request.method} {response.request.url.path}: {response.text}")
+    return response.json()
 
 
-def ticket(demo: Demo, role: str) -> str:
-    """A ticket for one machine, through the API (`gpuferry appliance token --enrol` makes the same)."""
-    made = ask(demo, "/v1/enrolments", {"role": role})
-    expect("ticket" in made, f"the appliance made no ticket for a {role}")
-    return str(made["ticket"])
+def add_vcenter(demo: Demo) -> str:
+    """By the API, its certificate pinned; then what the appliance needs to log in to guests and to fulfil tags."""
+    wanted = {
+        "name": "demo",
+        "address": urlsplit(demo.vcenter["url"]).netloc,
+        "username": demo.vcenter["user"],
+        "password": demo.vcenter["password"],
+        "fingerprint": demo.vcenter["thumbprint"],
+    }
+    demo.vcenter_id = answer(demo.api.post("/v1/vcenters", json=wanted))["id"]
+    settings = {"ssh_key": (demo.work / "ssh_key").read_text(), "ssh_user": "gpuferry", "server_defaults": SERVER}
+    answer(demo.api.patch("/v1/settings", json=settings, headers={"If-Match": "*"}))
+
+    def inventory() -> Any:
+        got = demo.api.get(f"/v1/vcenters/{demo.vcenter_id}/inventory")
+        return got.json() if got.status_code == 200 else None
+
+    seen = wait_for(inventory, "an inventory of the vCenter")
+    gpus = [gpu for host in seen["hosts"] for gpu in host["gpus"]]
+    expect(len(seen["hosts"]) == 3 and len(gpus) == 6, f"expected 6 GPUs in 3 hosts, got {seen['hosts']}")
+    return f"{len(gpus)} GPUs in {len(seen['hosts'])} hosts"
 
 
-def start_servers(demo: Demo) -> str:
-    """Two daemons enrol, each with GPUs of its own, and report what they have."""
-    for number in range(1, SERVERS + 1):
-        name = f"gpu-server-{number}"
-        identity = str(demo.work / name / "identity.json")
-        demo.gpuferry("enrol", "--as", "server", "--name", name, "--identity", identity, ticket(demo, "server"))
-        uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(GPUS))
-        line = start_service(
-            demo,
-            *("gpuserver", "serve", "--identity", identity, "--listen", "127.0.0.1:0", "--driver", "softgpu"),
-            *("--path-port", "0", "--folder", str(demo.work)),
-            GPUFERRY_SOFTGPU_DEVICES=str(GPUS),
-            GPUFERRY_SOFTGPU_MEMORY_MIB=str(MEMORY_MIB),
-            GPUFERRY_SOFTGPU_UUID=uuids,
-        )
-        expect(f"{GPUS} GPU(s)" in line, f"the daemon did not find its GPUs: {line}")
-    deadline = time.monotonic() + START_SECONDS
-    while len(items(demo, "/v1/gpus")) < SERVERS * GPUS:
-        expect(time.monotonic() < deadline, "the daemons did not report to the appliance")
-        time.sleep(0.1)
-    return f"{SERVERS} servers, {SERVERS * GPUS} GPUs of {MEMORY_MIB} MiB in one pool"
+def set_tag(demo: Demo, thing: str, tag: str) -> None:
+    """As a vSphere administrator does it in vCenter."""
+    demo.console.print(f"    [dim]vCenter: tag {tag} on {thing}[/dim]")
+    answer(demo.api.put(f"/v1/vcenters/{demo.vcenter_id}/tags", json={"object": thing, "tag": tag, "present": True}))
 
 
-def enrol_clients(demo: Demo) -> str:
-    for name in CLIENTS:
-        identity = str(demo.work / name / "identity.json")
-        demo.gpuferry("enrol", "--name", name, "--identity", identity, ticket(demo, "client"))
-    os.environ["GPUFERRY_IDENTITY"] = str(demo.work / CLIENTS[0] / "identity.json")
-    demo.gpuferry("list", show=True)
-    return f"{len(CLIENTS)} client VMs enrolled, each with a key of its own"
+def ended(demo: Demo, run: str) -> Any:
+    """The run when it is over, its steps shown as they end."""
+    shown: set[int] = set()
+
+    def over() -> Any:
+        now = answer(demo.api.get(f"/v1/runs/{run}"))
+        for step in now["steps"]:
+            if step["state"] in ("done", "skipped", "failed") and step["ordinal"] not in shown:
+                shown.add(step["ordinal"])
+                said = (step["did"] or step["found"])[:90]
+                demo.console.print(f"      {now['subject']}: {step['title']}: {said}", style="dim", markup=False)
+        return now if now["state"] in ("succeeded", "failed", "cancelled", "rolled-back") else None
+
+    found = wait_for(over, f"{run} is over")
+    expect(found["state"] == "succeeded", f"{found['kind']} of {found['subject']}: {found['error']} {found['remedy']}")
+    demo.note_run(found)
+    return found
 
 
-def run_program(demo: Demo) -> str:
-    output = demo.gpuferry("run", "-n", "2", "-m", "512", "--", str(demo.work / "vector_add"))
-    expect(output.count("1048576 of 1048576 sums right") == 2, f"wrong sums:\n{output}")
-    expect("512 MiB" in output, f"the program should see its slice of 512 MiB:\n{output}")
-    return f"2 slices of 512 MiB: {output.splitlines()[0]}"
+def run_by_tag(demo: Demo, kind: str, subject: str) -> str:
+    """The run that a tag has started."""
+
+    def started() -> Any:
+        return answer(demo.api.get("/v1/runs", params={"kind": kind, "subject": subject}))["items"]
+
+    return str(wait_for(started, f"vCenter's tag starts {kind} of {subject}")[0]["id"])
 
 
-def run_cupy(demo: Demo) -> str:
-    script = str(PROGRAMS / "compare_with_numpy.py")
-    output = demo.gpuferry("run", "-p", "0.5", "--", sys.executable, script)
-    expect("arange sum 499999500000" in output, f"unexpected output:\n{output}")
-    return output.strip()
-
-
-def share(demo: Demo) -> str:
-    """Every client has half the memory of half the GPUs, all at once: every GPU is shared by two of them."""
-    script = str(PROGRAMS / "share_gpus.py")
-    wanted = ("-n", str(GPUS), "-m", str(MEMORY_MIB // 2))
-    started = []
-    for number, name in enumerate(CLIENTS):
-        command = [*GPUFERRY, "run", *wanted, "--", sys.executable, script, str(number)]
-        demo.console.print(f"    {name} $ gpuferry run {' '.join(wanted)} -- {script} {number} &", style="dim")
-        environment = {**os.environ, "GPUFERRY_IDENTITY": str(demo.work / name / "identity.json")}
-        with (demo.work / f"{name}.log").open("w") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        started.append(process)
-    demo.undo.extend(process.kill for process in started)
-    for process, name in zip(started, CLIENTS, strict=True):
-        line = process.stdout.readline() if process.stdout else ""
-        expect(line == f"ready with {GPUS} GPUs\n", f"{name}: {line}{(demo.work / f'{name}.log').read_text()}")
-    reserved = [gpu["reserved_mib"] for gpu in items(demo, "/v1/gpus")]
-    demo.gpuferry("smi", show=True)
-    expect(reserved == [MEMORY_MIB] * SERVERS * GPUS, f"every GPU should be shared to its last MiB: {reserved}")
-    results = 0
-    for process, name in zip(started, CLIENTS, strict=True):
-        out, _ = process.communicate("\n", timeout=START_SECONDS)
-        expect(process.returncode == 0, f"{name} failed:\n{(demo.work / f'{name}.log').read_text()}")
-        expect(len(re.findall(rf"of {MEMORY_MIB // 2} MiB: \d+ results equal", out)) == GPUS, f"{name}:\n{out}")
-        results += sum(map(int, re.findall(r"(\d+) results equal", out)))
-    deadline = time.monotonic() + START_SECONDS
-    while any(gpu["reserved_mib"] for gpu in items(demo, "/v1/gpus")):
-        expect(time.monotonic() < deadline, "the GPUs did not come free")
-        time.sleep(0.1)
-    return (
-        f"{len(CLIENTS)} clients at once, {len(CLIENTS) * GPUS} slices on {SERVERS * GPUS} GPUs, "
-        f"{results} results equal NumPy's; all memory free afterwards"
+def provision_servers(demo: Demo) -> str:
+    """Both at once: one by `gpuferry runs start`, the other by a tag on a host that has to reboot for passthrough."""
+    (demo.work / "server.json").write_text(
+        json.dumps({"vcenter": "demo", "host": FIRST, "name": "gpu-server-1", **SERVER})
     )
+    asked = json.loads(
+        demo.gpuferry(
+            *("runs", "start", "provision-server", "--file", str(demo.work / "server.json"), "--no-watch", "--json"),
+            *("--url", demo.url, "--token", demo.token, "--ca", str(demo.work / "site" / "ca.pem")),
+            secret=demo.token,
+        )
+    )
+    set_tag(demo, BY_TAG, "gpu-server")
+    runs = [ended(demo, asked["id"]), ended(demo, run_by_tag(demo, "provision-server", "esx-03"))]
+    rebooted = [step["did"] for run in runs for step in run["steps"] if "was rebooted" in step["did"]]
+    expect(len(rebooted) == 1, f"one host should have been rebooted: {rebooted}")
+    servers = answer(demo.api.get("/v1/servers"))["items"]
+    expect(
+        len(servers) == 2 and all(each["state"] == "active" and each["connected"] for each in servers),
+        f"expected two servers in the pool, got {servers}",
+    )
+    return f"{', '.join(each['name'] for each in servers)} passed acceptance and are in the pool; one host was rebooted"
+
+
+def enable_client(demo: Demo) -> str:
+    set_tag(demo, CLIENT, "client")
+    run = ended(demo, run_by_tag(demo, "enable-client", CLIENT))
+    [machine] = [
+        vm for vm in answer(demo.api.get(f"/v1/vcenters/{demo.vcenter_id}/inventory"))["vms"] if vm["name"] == CLIENT
+    ]
+    demo.client = machine["address"]
+    deployed = next(step["did"] for step in run["steps"] if step["name"] == "deploy-client")
+    return f"{CLIENT} at {demo.client}: {deployed}"

@@ -15,7 +15,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import structlog
@@ -29,7 +28,9 @@ from gpuserver.pool_leases import OfferedGpu
 from gpuserver.protocol.control.curve import Identity, IdentityError, identity_path, load_identity
 from gpuserver.protocol.control.messages import SERVER
 from gpuserver.protocol.control.path import PORT as PATH_PORT
+from gpuserver.protocol.version import own_version
 from gpuserver.static_leases import StaticLeases
+from gpuserver.xid import KERNEL_LOG
 
 WORKER = "gpuserver/worker/bin/gpuferry-worker"
 DEFAULT_PORT = 9797
@@ -108,13 +109,6 @@ def driver_library(given: str) -> str:
     return str(find_native(bundled[given])) if given in bundled else given
 
 
-def own_version() -> str:
-    try:
-        return metadata.version("gpuferry")
-    except metadata.PackageNotFoundError:
-        return "source tree"
-
-
 def reachable_address(listener: socket.socket, identity: Identity) -> str:
     """Where clients find this server: where it listens, or, when that is everywhere, the address that faces the
     appliance. Raises SettingError."""
@@ -185,6 +179,7 @@ async def run_in_pool(
         gpus={gpu.uuid: gpu for gpu in gpus},
         end_sessions=end_sessions,
         folder=options.folder,
+        kernel_log=options.kernel_log,
     )
     daemon = daemon_of(host)
     counting = asyncio.create_task(count_activity(daemon, host))
@@ -242,6 +237,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     serve_parser.add_argument("--host", default="", help="the ESXi host this VM runs on (/etc/gpuferry/host)")
     serve_parser.add_argument("--path-port", type=int, default=PATH_PORT, help="for `gpuferry netperf`; 0: none")
     serve_parser.add_argument("--folder", type=Path, default=Path("/var/tmp"), help="where its files are kept")  # noqa: S108
+    serve_parser.add_argument("--kernel-log", type=Path, default=KERNEL_LOG, help="where Xid errors are looked for")
     serve_parser.add_argument(
         "--driver", default="libcuda.so.1", help="the CUDA driver: a path, `softgpu`, or `null` (measures forwarding)"
     )

@@ -175,6 +175,8 @@ class ServerControl:
             self._queue(content.lease, lambda: self._release(content))
         elif isinstance(content, messages.Drain):
             self.host.drain(content.active, content.deadline_s)
+        elif isinstance(content, messages.Observe):
+            self._pool.submit(self._observe)
         elif isinstance(content, messages.Upgrade):
             # A thread of its own: it may wait as long as the longest lease.
             threading.Thread(target=self._upgrade, args=(content,), name="upgrade", daemon=True).start()

@@ -19,6 +19,7 @@ import pynvml
 from gpuserver.control import Inventory
 from gpuserver.protocol.control.codec import printable
 from gpuserver.protocol.control.messages import GpuRecord, Observation
+from gpuserver.xid import Place
 
 MIB = 1 << 20
 THROTTLE_REASONS = {
@@ -96,8 +97,11 @@ def read_inventory(address: str, version: str, host: str = "") -> Inventory:
         )
 
 
-def observe_server(folder: Path, version: str, leased_mib: Mapping[str, int]) -> tuple[Observation, ...]:
-    """Facts for the health checks. `folder`: where modules and logs are kept; `leased_mib`: GPU → MiB of leases."""
+def observe_server(
+    folder: Path, leased_mib: Mapping[str, int], xids: Mapping[Place, int] | None
+) -> tuple[Observation, ...]:
+    """Facts for the health checks. `folder`: where modules and logs are kept; `leased_mib`: GPU → MiB of leases;
+    `xids`: the last Xid of each GPU that reported one, None when that is not known."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     facts = [
         Observation("disk.free", str(shutil.disk_usage(folder).free // MIB)),
@@ -110,8 +114,14 @@ def observe_server(folder: Path, version: str, leased_mib: Mapping[str, int]) ->
             if driver:
                 facts.append(Observation("driver.version", _text(driver)))
                 facts.append(Observation("driver.match", _kernel_match(_text(driver))))
+            level = _offered(pynvml.nvmlSystemGetCudaDriverVersion_v2)
+            if level:
+                facts.append(Observation("cuda.version", f"{level // 1000}.{level % 1000 // 10}"))
             for ordinal in range(pynvml.nvmlDeviceGetCount()):
-                facts.extend(_observe_gpu(pynvml.nvmlDeviceGetHandleByIndex(ordinal), leased_mib))
+                device = pynvml.nvmlDeviceGetHandleByIndex(ordinal)
+                facts.extend(_observe_gpu(device, leased_mib))
+                if xids is not None:
+                    facts.extend(_observe_xid(device, xids))
     except InventoryError as unusable:
         facts.append(Observation("driver.match", printable(str(unusable))[:200]))
     return tuple(facts)
@@ -124,11 +134,24 @@ def _kernel_match(library: str) -> str:
     return "same" if loaded == library else f"{loaded} loaded, {library} installed"
 
 
+def _observe_xid(device: Any, xids: Mapping[Place, int]) -> Iterator[Observation]:
+    pci = _offered(pynvml.nvmlDeviceGetPciInfo, device)
+    if pci:
+        last = xids.get((pci.domain, pci.bus, pci.device), 0)
+        yield Observation("gpu.xid", str(last), _text(pynvml.nvmlDeviceGetUUID(device)))
+
+
 def _observe_gpu(device: Any, leased_mib: Mapping[str, int]) -> Iterator[Observation]:
     id_ = _text(pynvml.nvmlDeviceGetUUID(device))
     temperature = _offered(pynvml.nvmlDeviceGetTemperature, device, pynvml.NVML_TEMPERATURE_GPU)
     if temperature is not None:
         yield Observation("gpu.temperature", str(temperature), id_)
+    rates = _offered(pynvml.nvmlDeviceGetUtilizationRates, device)
+    if rates is not None:
+        yield Observation("gpu.utilisation", str(rates.gpu), id_)
+    milliwatts = _offered(pynvml.nvmlDeviceGetPowerUsage, device)
+    if milliwatts is not None:
+        yield Observation("gpu.power", f"{milliwatts / 1000:.1f}", id_)
     kind = pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED
     errors = _offered(pynvml.nvmlDeviceGetTotalEccErrors, device, kind, pynvml.NVML_VOLATILE_ECC)
     if errors is not None:
@@ -143,6 +166,8 @@ def _observe_gpu(device: Any, leased_mib: Mapping[str, int]) -> Iterator[Observa
         yield Observation("gpu.pcie", f"{width}/{widest}", id_)
     memory = _offered(pynvml.nvmlDeviceGetMemoryInfo, device)
     processes = _offered(pynvml.nvmlDeviceGetComputeRunningProcesses, device)
+    if memory is not None:
+        yield Observation("gpu.memory-used", str(memory.used // MIB), id_)
     if memory is not None and processes is not None:
         known = sum((each.usedGpuMemory or 0) for each in processes) // MIB
         leaked = memory.used // MIB - max(known, leased_mib.get(id_, 0))

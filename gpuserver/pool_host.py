@@ -14,6 +14,7 @@ from gpuserver.pool_leases import OfferedGpu, PoolLeases
 from gpuserver.protocol.control.codec import printable
 from gpuserver.protocol.control.messages import GpuRecord, HeldLease, LeaseUse, Observation, Prepare
 from gpuserver.protocol.control.upgrading import UpgradeRefusedError
+from gpuserver.xid import KERNEL_LOG, XidReader
 
 log = structlog.get_logger()
 
@@ -22,7 +23,7 @@ class PoolHost:
     """The daemon's LeaseHost (gpuserver/control.py).
 
     `address`: where clients reach its sessions, host:port. `gpus`: what its workers can use, by UUID. `folder`: where
-    it keeps files. `host`: the ESXi host it runs on, where known.
+    it keeps files. `host`: the ESXi host it runs on, where known. `kernel_log`: where Xid errors are looked for.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class PoolHost:
         gpus: Mapping[str, OfferedGpu],
         end_sessions: Callable[[bytes], None],
         folder: Path,
+        kernel_log: Path = KERNEL_LOG,
     ) -> None:
         self.address = address
         self.host = host
         self.version = version
         self.folder = folder
+        self.xids = XidReader(kernel_log)
         self.leases = PoolLeases(gpus, end_sessions)
 
     def inventory(self) -> Inventory:
@@ -76,7 +79,7 @@ class PoolHost:
         return self.leases.use()
 
     def observe(self) -> tuple[Observation, ...]:
-        return observe_server(self.folder, self.version, self.leases.leased_mib())
+        return observe_server(self.folder, self.leases.leased_mib(), self.xids.last())
 
     def drain(self, active: bool, deadline_s: float) -> None:
         # The appliance places nothing here and ends what is left at the deadline; programs may go on until then.

@@ -124,15 +124,22 @@ def _create_tag(spec: Any) -> Any:
 
 def tagged(session: Session) -> list[Tagged]:
     """Every object that bears one of our tags, in a constant number of calls."""
+    return wishes(session)[1]
+
+
+def wishes(session: Session) -> tuple[frozenset[Tag], list[Tagged]]:
+    """Which of our tags vCenter knows at all, and every object that bears one. A tag that is not defined says nothing
+    about what people want.
+    """
     _, ids = _ids(session)
     if not ids:
-        return []
+        return frozenset(), []
     by_id = {identifier: tag for tag, identifier in ids.items()}
     answers = session.rest(
         "Reading who is tagged",
         lambda client: client.tagging.TagAssociation.list_attached_objects_on_tags(list(by_id)),
     )
-    return sorted(
+    found = sorted(
         (
             Tagged(str(thing.type), str(thing.id), by_id[str(answer.tag_id)])
             for answer in answers
@@ -140,6 +147,7 @@ def tagged(session: Session) -> list[Tagged]:
         ),
         key=lambda one: (one.tag.value, one.kind, one.id),
     )
+    return frozenset(ids), found
 
 
 def plan_tags(

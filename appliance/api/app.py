@@ -11,7 +11,19 @@ from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
 
 from appliance import metrics
-from appliance.api import bundles, inventory, leases, people, problems, runs, servers, tokens, vcenters, watching
+from appliance.api import (
+    bundles,
+    inventory,
+    leases,
+    live,
+    people,
+    problems,
+    runs,
+    servers,
+    tokens,
+    vcenters,
+    watching,
+)
 from appliance.control import ControlLoop
 from appliance.ids import new_id
 from appliance.runs.engine import RunEngine
@@ -37,7 +49,7 @@ def make_app(site: Site, engine: Engine, loop: ControlLoop, run_engine: RunEngin
     app.state.runs, app.state.vcenters = run_engine, run_engine.ground.vcenters
     problems.install(app)
     app.middleware("http")(_accompany)
-    for module in (servers, leases, people, tokens, vcenters, inventory, runs, watching):
+    for module in (servers, leases, live, people, tokens, vcenters, inventory, runs, watching):
         app.include_router(module.router, prefix="/v1")
     app.include_router(watching.open_router)
     app.include_router(bundles.open_router)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from appliance.api.paging import Cursor, IfMatch, Limit, Page, audit, check_match, fetch, one_page, tag
 from appliance.api.problems import ProblemError, answers, not_found
@@ -39,8 +39,15 @@ def list_leases(
     cursor: Cursor = None,
     state: Annotated[list[LeaseState] | None, Query(description="Any of these")] = None,
     client: Words = None,
+    words: Annotated[str | None, Query(max_length=200, description="Part of an id, program or client's name")] = None,
+    newest: Annotated[bool, Query(description="Newest first")] = False,
 ) -> Page[LeaseShown]:
     query = select(Lease)
+    if words is not None:
+        part = printable_or_422(words)
+        owners = select(Client.id).where(Client.name.icontains(part, autoescape=True))
+        matches = (each.icontains(part, autoescape=True) for each in (Lease.id, Lease.program))
+        query = query.where(or_(Lease.client_id.in_(owners), *matches))
     if state:
         query = query.where(Lease.state.in_(state))
     if client is not None:
@@ -48,7 +55,8 @@ def list_leases(
     if caller.scope == Scope.CLIENT:
         query = query.where(Lease.client_id == caller.client)
     with reading(request.app.state.engine) as session:
-        return one_page(session, query, Lease.id, LeaseShown.model_validate, limit=limit, cursor=cursor)
+        show = LeaseShown.model_validate
+        return one_page(session, query, Lease.id, show, limit=limit, cursor=cursor, newest_first=newest)
 
 
 @router.get("/leases/{id}", responses=answers(404))

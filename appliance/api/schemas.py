@@ -343,6 +343,18 @@ class InstanceShown(Shown):
     seen_at: datetime
 
 
+class CertificateShown(BaseModel):
+    """`role`: authority (clients trust it) or rest-api. `fingerprint`: SHA-256."""
+
+    role: str
+    subject: str
+    names: list[str]
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+    days_left: int
+
+
 class ApplianceShown(BaseModel):
     """`trouble`: why nothing can be decided now; empty when all is well."""
 
@@ -357,6 +369,12 @@ class ApplianceShown(BaseModel):
     reserved_mib: int
     leases: int
     waiting: int
+
+
+class HealthAsked(BaseModel):
+    """How many daemons and agents were asked to measure."""
+
+    asked: int
 
 
 class Health(BaseModel):

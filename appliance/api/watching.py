@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import ValidationError
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from appliance import metrics
@@ -29,10 +31,21 @@ from appliance.api.paging import (
     one_page,
 )
 from appliance.api.problems import ProblemError, answers
-from appliance.api.schemas import ApplianceShown, AuditShown, EventShown, Health, InstanceShown, ReadingShown
-from appliance.api.security import Admin, Reader
+from appliance.api.schemas import (
+    ApplianceShown,
+    AuditShown,
+    CertificateShown,
+    EventShown,
+    Health,
+    HealthAsked,
+    InstanceShown,
+    ReadingShown,
+)
+from appliance.api.security import Admin, Operator, Reader, identify
 from appliance.api.servers import Words, printable_or_422
+from appliance.backup import write_support_bundle
 from appliance.books import note_changes
+from appliance.certificates import described
 from appliance.settings import SEALED, SECRETS, Settings, read_settings
 from appliance.state.database import reading, writing
 from appliance.state.models import Audit, Event, Gpu, Instance, Lease, LeaseState, Reading, Server, Setting
@@ -40,8 +53,14 @@ from appliance.state.models import Audit, Event, Gpu, Instance, Lease, LeaseStat
 router = APIRouter()
 LOOK_S = 0.5
 KEEP_ALIVE_S = 15.0
+CHECK_TOKEN_S = 3.0
 OVERLAP = 200
 """How many ids behind the newest are looked at again: on PostgreSQL a lower id may be committed after a higher one."""
+
+
+def _contains(words: str, *columns: Any) -> ColumnElement[bool]:
+    part = printable_or_422(words)
+    return or_(*(each.icontains(part, autoescape=True) for each in columns))
 
 
 @router.get("/events", responses=answers(), tags=["events"])
@@ -52,9 +71,12 @@ def list_events(
     cursor: Cursor = None,
     kind: Annotated[str | None, Query(max_length=100, description="A kind, or the part of it before the dot")] = None,
     subject: Words = None,
+    words: Annotated[str | None, Query(max_length=200, description="Part of the kind, subject or text")] = None,
 ) -> Page[EventShown]:
     """Newest first."""
     query = select(Event)
+    if words is not None:
+        query = query.where(_contains(words, Event.kind, Event.subject, Event.text))
     if kind is not None:
         wanted = printable_or_422(kind)
         query = query.where((Event.kind == wanted) | Event.kind.startswith(f"{wanted}.", autoescape=True))
@@ -79,10 +101,11 @@ async def stream_events(
     for_s: Annotated[float | None, Query(gt=0, le=86400, description="End the stream after so long")] = None,
 ) -> StreamingResponse:
     """Events as they happen (server-sent events); `id` is the event's, to continue after a break."""
-    return StreamingResponse(_follow(request, last_event_id, for_s), media_type="text/event-stream")
+    token = request.headers["authorization"].partition(" ")[2]
+    return StreamingResponse(_follow(request, token, last_event_id, for_s), media_type="text/event-stream")
 
 
-async def _follow(request: Request, after: int | None, for_s: float | None) -> AsyncIterator[str]:
+async def _follow(request: Request, token: str, after: int | None, for_s: float | None) -> AsyncIterator[str]:
     engine = request.app.state.engine
 
     def newest() -> int:
@@ -97,7 +120,7 @@ async def _follow(request: Request, after: int | None, for_s: float | None) -> A
     start = await asyncio.to_thread(newest) if after is None else after
     last, sent = start, set[int]()
     end = time.monotonic() + for_s if for_s else None
-    spoke = 0.0
+    spoke, checked = 0.0, time.monotonic()
     while not await request.is_disconnected():
         for event in await asyncio.to_thread(since, max(start, last - OVERLAP)):
             if event.id not in sent:
@@ -111,15 +134,28 @@ async def _follow(request: Request, after: int | None, for_s: float | None) -> A
             yield ": still here\n\n"
         if end is not None and time.monotonic() >= end:
             return
+        if time.monotonic() - checked > CHECK_TOKEN_S:
+            checked = time.monotonic()
+            try:
+                await asyncio.to_thread(identify, engine, token)
+            except ProblemError:
+                return  # expired or revoked meanwhile: whoever asks again is told so
         await asyncio.sleep(LOOK_S)
 
 
 @router.get("/audit", responses=answers(), tags=["audit"])
 def list_audit(
-    request: Request, caller: Admin, limit: Limit = 100, cursor: Cursor = None, subject: Words = None
+    request: Request,
+    caller: Admin,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    subject: Words = None,
+    words: Annotated[str | None, Query(max_length=200, description="Part of the actor, action or subject")] = None,
 ) -> Page[AuditShown]:
     """Every write, let through or not; newest first."""
     query = select(Audit)
+    if words is not None:
+        query = query.where(_contains(words, Audit.actor, Audit.action, Audit.subject))
     if subject is not None:
         query = query.where(Audit.subject == printable_or_422(subject))
     with reading(request.app.state.engine) as session:
@@ -136,9 +172,12 @@ def list_health(
     cursor: Cursor = None,
     state: Annotated[str | None, Query(pattern="^(ok|warning|failed|unknown)$")] = None,
     subject: Annotated[str | None, Query(max_length=200, description="A server, client or GPU of a server")] = None,
+    words: Annotated[str | None, Query(max_length=200, description="Part of the subject, check or value")] = None,
 ) -> Page[ReadingShown]:
     """The last result of every check: value, threshold, what it means and what to do."""
     query = select(Reading)
+    if words is not None:
+        query = query.where(_contains(words, Reading.subject, Reading.check, Reading.value))
     if state:
         query = query.where(Reading.state == state)
     if subject is not None:
@@ -154,6 +193,37 @@ def list_health(
         following = f"{rows[limit - 1].subject} {rows[limit - 1].check}" if len(rows) > limit else None
         items = [ReadingShown.model_validate(row) for row in rows[:limit]]
     return Page(items=items, next=encode_cursor(following) if following else None)
+
+
+@router.get(
+    "/support-bundle",
+    response_class=Response,
+    responses={200: {"content": {"application/gzip": {}}}, **answers()},
+    tags=["appliance"],
+)
+def get_support_bundle(request: Request, caller: Admin) -> Response:
+    """What somebody who helps needs to know, as .tar.gz, without secrets."""
+    state = request.app.state
+    with tempfile.TemporaryDirectory(prefix="gpuferry-support-") as folder:
+        path = Path(folder) / "bundle.tar.gz"
+        write_support_bundle(state.site, state.engine, path, [])
+        return Response(path.read_bytes(), media_type="application/gzip")
+
+
+@router.post("/health/check", status_code=202, responses=answers(404), tags=["health"])
+def check_health(
+    request: Request,
+    caller: Operator,
+    subject: Annotated[str | None, Query(max_length=200, description="A server or client; default: all")] = None,
+) -> HealthAsked:
+    """Ask daemons and agents to measure now; their readings follow in a moment."""
+    wanted = printable_or_422(subject) if subject is not None else None
+    presence = request.app.state.loop.presence
+    if wanted is not None and not presence.routes_of(wanted):
+        raise ProblemError(404, f"{wanted} is not connected to this appliance process")
+    with writing(request.app.state.engine) as session:
+        audit(session, request, caller, "health checked", wanted or "everything", 202)
+    return HealthAsked(asked=request.app.state.loop.ask_to_observe(wanted))
 
 
 def _settings_tag(settings: Settings) -> str:
@@ -223,6 +293,13 @@ def get_appliance(request: Request, caller: Reader) -> ApplianceShown:
             leases=count(session, select(func.count(Lease.id)).where(Lease.state != LeaseState.ENDED)),
             waiting=count(session, select(func.count(Lease.id)).where(Lease.state == LeaseState.QUEUED)),
         )
+
+
+@router.get("/certificates", responses=answers(), tags=["appliance"])
+def list_certificates(request: Request, caller: Reader) -> list[CertificateShown]:
+    """The site's authority and the certificate of this API; none where TLS is off."""
+    site = request.app.state.site
+    return [CertificateShown.model_validate(each) for each in described(site.folder)] if site.config.tls else []
 
 
 open_router = APIRouter(tags=["appliance"])

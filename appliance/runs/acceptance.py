@@ -15,7 +15,7 @@ from appliance.runs.deploying import target
 from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Work
 from appliance.state.database import reading, writing
-from appliance.state.models import Acceptance, Event, Run, Server
+from appliance.state.models import Acceptance, Event, Run, Server, ServerState
 
 TEST_S = 900.0
 
@@ -31,7 +31,21 @@ class Accept(Step):
             return Look(True, "it was asked to be left out")
         if work.facts.get("accepted"):
             return Look(True, f"passed in this run ({work.facts['accepted']})")
+        last = self._last(work)
+        if last and not work.facts.get("test_again"):
+            return Look(True, f"it is in the pool, and its last test passed ({last})")
         return Look(False, "it has not passed in this run", "run CuPy on each GPU of the server")
+
+    def _last(self, work: Work) -> str:
+        """The last test of a server that is in the pool, when it passed."""
+        name = getattr(work.parameters, "name", "")
+        with reading(work.ground.engine) as session:
+            row = session.scalars(select(Server).where(Server.name == name)).one_or_none()
+            if row is None or row.state != ServerState.ACTIVE:
+                return ""
+            query = select(Acceptance).where(Acceptance.server_id == row.id).order_by(Acceptance.id.desc()).limit(1)
+            last = session.scalars(query).one_or_none()
+            return last.id if last is not None and last.passed else ""
 
     def act(self, work: Work) -> str:
         options = ["--driver", "softgpu"] if work.facts.get("driver", "") == "softgpu" else []
@@ -103,7 +117,7 @@ class FindEnrolled(Step):
                 raise RunError(f"there is no server {wanted!r}", "See GET /v1/servers.")
             facts = made_by(session, row.name)
             address, _, _ = row.address.rpartition(":")
-            work.keep(server=row.id, server_name=row.name)
+            work.keep(server=row.id, server_name=row.name, test_again=True)
         if facts is not None:
             kept = ("address", "port", "gpus", "vm", "host", "host_name")
             work.keep(**{name: facts[0][name] for name in kept if name in facts[0]})

@@ -16,8 +16,8 @@ from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Work
 from appliance.state.database import reading, writing
 from appliance.state.models import Client, Lease, LeaseState, now
-from vcenter.attributes import Attribute, apply_attributes, plan_attributes
-from vcenter.tags import Tag, Tagged, apply_tags, plan_tags
+from vcenter.attributes import Attribute, apply_attributes, plan_attributes, values_of
+from vcenter.tags import Tag, Tagged, apply_tags, plan_tags, tagged
 
 LOOK_S = 0.3
 READY_S = 60.0
@@ -123,13 +123,13 @@ class AwaitClient(Step):
     check = True
 
     def look(self, work: Work) -> Look:
-        if work.dry:
-            return Look(False, "the agent is not installed yet", "wait for it")
         deadline = time.monotonic() + READY_S
         while True:
-            row = client_row(work, work.facts.get("client", ""))
+            row = client_row(work, work.facts.get("client") or client_name(work.parameters))
             if row is not None and row.seen_at is not None and row.revoked_at is None:
                 return Look(True, f"{row.name} ({row.id}) reports, version {row.agent_version or 'unknown'}")
+            if work.dry:
+                return Look(False, "the agent is not there yet", "wait for it")
             if time.monotonic() > deadline:
                 raise RunError(
                     f"the agent of {client_name(work.parameters)} does not report",
@@ -148,7 +148,8 @@ class MarkClient(Step):
     def look(self, work: Work) -> Look:
         if not work.parameters.vm:
             return Look(True, "it is in no vCenter")
-        if work.facts.get("marked"):
+        if shown(work):
+            work.keep(marked=True)
             return Look(True, "vCenter shows it")
         return Look(False, "vCenter may not show it yet", "put the tag client and the role on it")
 
@@ -163,6 +164,11 @@ class MarkClient(Step):
 
     def undo(self, work: Work) -> str:
         return unmark(work)
+
+
+def shown(work: Work) -> bool:
+    """Whether the VM bears the tag client."""
+    return Tagged("VirtualMachine", work.facts["vm"], Tag.CLIENT) in tagged(work.session())
 
 
 def unmark(work: Work) -> str:
@@ -278,11 +284,11 @@ class UnmarkClient(Step):
     def look(self, work: Work) -> Look:
         if not work.parameters.vm:
             return Look(True, "it is in no vCenter")
-        if work.facts.get("unmarked"):
+        session = work.session()
+        role = values_of(session, session.object(vim.VirtualMachine, work.facts["vm"])).get(Attribute.ROLE)
+        if not role and not shown(work):
             return Look(True, "vCenter does not show it")
         return Look(False, "vCenter may still show it", "take tag and role off")
 
     def act(self, work: Work) -> str:
-        done = unmark(work)
-        work.keep(unmarked=True)
-        return done
+        return unmark(work)

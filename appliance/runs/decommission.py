@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pyVmomi import vim
+
 from appliance.deploy.errors import DeployError
 from appliance.runs import guest, server
 from appliance.runs.deploying import Uninstall
@@ -9,9 +11,11 @@ from appliance.runs.passthrough import described
 from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Work
 from appliance.state.models import ServerState
+from vcenter.attributes import Attribute, values_of
 from vcenter.passthrough import apply_passthrough, plan_passthrough
 from vcenter.server_plan import servers
 from vcenter.server_vm import apply_removal, plan_removal
+from vcenter.tags import Tag, Tagged, tagged
 
 
 class FindServer(Step):
@@ -134,15 +138,17 @@ class Unmark(Step):
     def look(self, work: Work) -> Look:
         if not work.facts.get("host"):
             return Look(True, "its host is not known any more")
-        if work.facts.get("unmarked"):
-            return Look(True, "it is off")
+        session, host = work.session(), work.facts["host"]
+        ref = session.object(vim.HostSystem, host)
+        shown = values_of(session, ref).get(Attribute.POOL_STATE)
+        if not shown and Tagged("HostSystem", host, Tag.GPU_SERVER) not in tagged(session):
+            return Look(True, "vCenter shows the host without a GPU server")
         return Look(
             False, f"{work.facts['host_name']} may still bear it", "take it off, unless another server is there"
         )
 
     def act(self, work: Work) -> str:
         server.unmark_host(work)
-        work.keep(unmarked=True)
         return "vCenter shows the host without a GPU server"
 
 

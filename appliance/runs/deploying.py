@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from typing import Any
 
@@ -98,6 +100,10 @@ class Deploy(Step):
     def group(self, work: Work) -> str:
         return ""
 
+    def _settings_digest(self, work: Work) -> str:
+        config = self.settings(work).config(self.role)
+        return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
+
     def look(self, work: Work) -> Look:
         wanted = guest.bundle_of(work.ground)
         if work.dry and not work.facts.get("address"):
@@ -106,6 +112,12 @@ class Deploy(Step):
         before = {f"{self.role}_before": there.version if there else ""}
         if there is None:
             return Look(False, "nothing is installed", f"install gpuferry {wanted.version}", keep=before)
+        same = self._settings_digest(work)
+        known = guest.last_settings(work.ground, self.role, self.peer_name(work))
+        if (there.build, there.running, known) == (wanted.manifest.name, True, same) and there.state == "connected":
+            work.keep(settings=same)
+            self.enrolled(work, there.peer)
+            return Look(True, f"gpuferry {there.version} runs there with these settings", keep=before)
         running = f"{'runs' if there.running else 'does not run'}{f', {there.state}' if there.state else ''}"
         found = f"gpuferry {there.version} is installed and {running}"
         return Look(False, found, f"bring it to {wanted.version} with its settings, where they differ", keep=before)
@@ -136,6 +148,7 @@ class Deploy(Step):
                 work.progress(None, "another deployment is at work on the machine")
                 time.sleep(LOOK_S)
         self.enrolled(work, done.peer)
+        work.keep(settings=self._settings_digest(work))
         if not done.changed:
             return f"gpuferry {done.version} was installed and running already"
         return f"installed gpuferry {done.version}, {', '.join(done.services)} runs, enrolled as {done.peer}"

@@ -18,7 +18,7 @@ from appliance.runs.step import RunError
 from appliance.runs.work import Ground, Work
 from appliance.settings import read_secrets, read_settings
 from appliance.state.database import reading, writing
-from appliance.state.models import Event, HostKey, Setting, now
+from appliance.state.models import Event, HostKey, Run, Setting, now
 from vcenter.collector import read
 from vcenter.vm_power import addresses_of
 
@@ -181,6 +181,14 @@ def guest_facts(work: Work, vm: str) -> dict[str, Any]:
         "port": int(extra.get(SSH_PORT) or 22),
         "host_key": extra.get(HOST_KEY, ""),
     }
+
+
+def last_settings(ground: Ground, role: str, name: str) -> str:
+    """The digest of the settings with which a run last deployed this machine; "" when none has."""
+    kind = "provision-server" if role == "server" else "enable-client"
+    with reading(ground.engine) as session:
+        query = select(Run).where(Run.kind == kind, Run.subject == name).order_by(Run.id.desc()).limit(20)
+        return next((str(row.facts["settings"]) for row in session.scalars(query) if row.facts.get("settings")), "")
 
 
 def bundle_of(ground: Ground) -> Bundle:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.runs import client, decommission, server, upgrade
+from appliance.runs import client, decommission, pvrdma, server, upgrade
 from appliance.runs import parameters as asked
 from appliance.runs.acceptance import Accept, FindEnrolled
 from appliance.runs.deploying import AwaitAddress
@@ -98,6 +98,22 @@ ALL: tuple[Kind, ...] = (
         ],
     ),
     Kind(
+        "attach-pvrdma",
+        asked.AttachPvrdma,
+        lambda wanted: wanted.name,
+        _server_key,
+        lambda wanted, ground: [
+            decommission.FindServer(),
+            pvrdma.DrainForPvrdma(),
+            pvrdma.PowerOff(),
+            pvrdma.AttachPvrdma(),
+            server.PowerOn(),
+            AwaitAddress(),
+            server.AwaitServer(),
+            pvrdma.Reopen(),
+        ],
+    ),
+    Kind(
         "enable-client",
         asked.EnableClient,
         client.client_name,
@@ -157,6 +173,7 @@ STEPS: dict[str, type[Step]] = {
         *(FindHost, SetPassthrough, AwaitAddress, Accept, FindEnrolled),
         *(server.ChooseGpus, server.CreateVm, server.PowerOn, server.DeployServer, server.AwaitServer, server.JoinPool),
         *(decommission.FindServer, decommission.DrainServer, decommission.UninstallServer, decommission.Revoke),
+        *(pvrdma.DrainForPvrdma, pvrdma.PowerOff, pvrdma.AttachPvrdma, pvrdma.Reopen),
         *(decommission.RemoveVm, decommission.Unmark, decommission.PassthroughOff),
         *(client.FindMachine, client.AwaitMachine, client.DeployClient, client.AwaitClient, client.MarkClient),
         *(client.FindClient, client.EndLeases, client.UninstallClient, client.RevokeClient, client.UnmarkClient),

@@ -87,6 +87,16 @@ class DecommissionServer(Parameters):
     ssh: Ssh = Ssh()
 
 
+class AttachPvrdma(Parameters):
+    """A PVRDMA adapter for a GPU server that exists; it is drained and off for a moment."""
+
+    vcenter: Name
+    name: Name
+    network: Name
+    protocol: Annotated[str, Field(pattern="^rocev[12]$")] = "rocev2"
+    deadline_s: Deadline = 3600
+
+
 class ClientMachine(Parameters):
     """The machine of a client: a VM of a vCenter, or any Linux machine by its address."""
 

@@ -181,7 +181,7 @@ def ask_retry(session: Session, run: Run) -> None:
     if run.state not in (RunState.FAILED, RunState.CANCELLED, RunState.ROLLED_BACK):
         raise NotNowError(f"{run.id} is {run.state}; a failed, cancelled or rolled-back run can be retried")
     if run.state == RunState.ROLLED_BACK:
-        run.facts = {}
+        run.facts = {name: value for name, value in run.facts.items() if name == "by_tag"}
     run.state, run.error, run.remedy, run.ended_at = RunState.QUEUED, "", "", None
     run.attempt += 1
     session.execute(

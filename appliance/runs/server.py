@@ -30,7 +30,7 @@ from vcenter.inventory import Gpu, GpuState, Host, Inventory, Vm
 from vcenter.marking import SERVER_ROLE, mark_server
 from vcenter.server_plan import LibraryItem, OvaFile, ServerPlan, ServerRequest, Template, plan_server
 from vcenter.server_vm import apply_removal, apply_server, plan_removal
-from vcenter.tags import Tag, Tagged, apply_tags, plan_tags
+from vcenter.tags import Tag, Tagged, apply_tags, plan_tags, tagged
 
 LOOK_S = 0.3
 JOIN_S = 120.0
@@ -262,9 +262,7 @@ class AwaitServer(Step):
     check = True
 
     def look(self, work: Work) -> Look:
-        if work.dry:
-            return Look(False, "the daemon is not installed yet", "wait for it to report its GPUs")
-        wanted, deadline = len(work.facts["gpus"]), time.monotonic() + JOIN_S
+        wanted, deadline = len(work.facts.get("gpus") or []), time.monotonic() + JOIN_S
         while True:
             row = server_row(work, work.parameters.name)
             connected = row is not None and work.ground.loop.presence.route_to_server(row.id) is not None
@@ -274,6 +272,8 @@ class AwaitServer(Step):
             if row is not None and connected and len(gpus) == wanted:
                 work.keep(server=row.id)
                 return Look(True, f"{row.name} is connected with {', '.join(gpu.name for gpu in gpus)}")
+            if work.dry:
+                return Look(False, "the daemon is not there yet", "wait for it to report its GPUs")
             if time.monotonic() > deadline:
                 raise RunError(
                     f"{work.parameters.name} is {'' if connected else 'not '}connected and reports {len(gpus)} GPUs; "
@@ -291,14 +291,19 @@ class JoinPool(Step):
     title = "Join the pool"
 
     def look(self, work: Work) -> Look:
-        if work.dry:
-            return Look(False, "it is not in the pool yet", "open it for leases, and show that in vCenter")
         row = server_row(work, work.parameters.name)
+        if row is None and work.dry:
+            return Look(False, "it is not in the pool yet", "open it for leases, and show that in vCenter")
         if row is None:
             raise RunError(f"{work.parameters.name} is not enrolled")
         before = {"state_before": str(row.state)}
-        if row.state == ServerState.ACTIVE and work.facts.get("marked"):
-            return Look(True, f"{row.name} is in the pool", keep=before)
+        if row.state == ServerState.ACTIVE and work.facts.get("vm"):
+            shown = set(tagged(work.session()))
+            wanted = {Tagged("VirtualMachine", work.facts["vm"], Tag.GPU_SERVER)}
+            wanted.add(Tagged("HostSystem", work.facts["host"], Tag.GPU_SERVER))
+            if wanted <= shown:
+                work.keep(marked=True, server=row.id)
+                return Look(True, f"{row.name} is in the pool, and vCenter shows it", keep=before)
         return Look(False, f"{row.name} is in {row.state}", "open it for leases, and show that in vCenter", keep=before)
 
     def act(self, work: Work) -> str:

@@ -20,10 +20,10 @@ from appliance.peers import new_enrolment_token
 from gpuserver.protocol.control.curve import Identity, Ticket, load_identity
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 60
+START_SECONDS = 180
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 60.0, what: str = "it did not come to pass") -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 120.0, what: str = "it did not come to pass") -> Any:
     """What `condition` returns as soon as that is true."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -52,11 +52,14 @@ class PoolSite(ServiceSite):
         where = self.output / f"{name}.port"
         if not where.exists():
             where.write_text(str(free_port()))
+        kernel_log = self.output / f"{name}.kmsg"
+        kernel_log.touch()
         with (self.output / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
                 [
                     *(*GPUFERRY, "gpuserver", "serve", "--identity", str(identity), "--driver", "softgpu"),
                     *("--listen", f"127.0.0.1:{where.read_text()}", "--path-port", "0", "--folder", str(self.output)),
+                    *("--kernel-log", str(kernel_log)),
                 ],
                 env=surroundings(
                     GPUFERRY_SOFTGPU_DEVICES=str(gpus),

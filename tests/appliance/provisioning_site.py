@@ -14,7 +14,7 @@ from vcenter import simulator
 from vcenter.simulator import GuestKind, Simulation
 
 OVER = {"succeeded", "failed", "cancelled", "rolled-back"}
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
@@ -78,7 +78,7 @@ class ProvisioningSite(ServiceSite):
         return run
 
     def log(self) -> str:
-        return (self.output / "appliance.log").read_text()[-4000:]
+        return "".join(path.read_text()[-4000:] for path in sorted(self.output.glob("*.log")))
 
     def inventory(self) -> Any:
         def answered() -> Any:
@@ -101,7 +101,7 @@ def provisioning_site(
         site = ProvisioningSite(folder / "site", database)
         try:
             site.serve()
-            site.await_up()
+            site.await_up(PATIENCE_S)
             site.add_vcenter(simulation)
             yield site
         finally:

@@ -76,7 +76,7 @@ class ServiceSite:
             cwd=self.output,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
         if check:
             assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ class ServiceSite:
         self.processes[name] = process
         return process
 
-    def await_up(self, seconds: float = 40.0) -> None:
+    def await_up(self, seconds: float = 180.0) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:

@@ -132,7 +132,7 @@ def test_health_of_a_client(site: BusSite, capfd: pytest.CaptureFixture[str]) ->
     capfd.readouterr()
     gpuferry(["health", "--json"])
     rows = {row["check"]: row for row in json.loads(capfd.readouterr().out)}
-    assert {"disk.free", "files.limit", "rdma.link"} <= set(rows)
+    assert {"disk.free", "client.files", "rdma.link", "shim.version"} <= set(rows)
     assert all(row["threshold"] and row["meaning"] and row["remedy"] for row in rows.values())
 
 

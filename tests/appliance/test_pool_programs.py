@@ -238,6 +238,50 @@ def test_a_foreign_secret_opens_no_session(site: PoolSite, ada: ClientMachine, t
     assert "wrong secret" in done.stderr or "does not know the secret" in done.stderr
 
 
+def test_an_xid_of_the_kernel_log_reaches_the_people(site: PoolSite, ada: ClientMachine) -> None:
+    """The daemon reads it, the appliance judges it, `gpuferry health` says what to do."""
+    program = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from clientagent.program import ask_inventory\n"
+        "secret = bytes.fromhex(Path(os.environ['GPUFERRY_SECRET_FILE']).read_text().strip())\n"
+        "lease = bytes.fromhex(os.environ['GPUFERRY_LEASE'])\n"
+        "gpu = ask_inventory(os.environ['GPUFERRY_SERVER'], secret, lease)['gpus']\n"
+        "print(gpu[0]['pci_bus_id'], gpu[0]['uuid'], len(gpu))\n"
+    )
+    pci, uuid, count = ada.python(["-m", "64"], program).stdout.split()
+    assert count == "1", "an inventory shows the GPUs of the lease alone"
+    domain, bus, device = (int(part, 16) for part in pci.partition(".")[0].split(":"))
+    with (site.output / "s0.kmsg").open("a") as log:
+        log.write(f"4,1,1,-;NVRM: Xid (PCI:{domain:04x}:{bus:02x}:{device:02x}): 79, GPU has fallen off the bus.\n")
+
+    def failed() -> list[dict[str, str]]:
+        rows = site.get("/v1/health", state="failed")
+        return [row for row in rows if row["check"] == "gpu.xid" and row["subject"].endswith(uuid)]
+
+    (reading,) = eventually(failed)
+    assert reading["value"] == "79"
+    told = ada.gpuferry("health")
+    assert told.returncode == 1
+    assert "drain the server for hardware errors" in told.stdout
+    others = [row for row in site.get("/v1/health") if row["check"] == "gpu.xid" and not row["subject"].endswith(uuid)]
+    assert {row["state"] for row in others} <= {"ok"}
+
+
+def test_the_shims_version_is_checked(ada: ClientMachine, tmp_path: Path) -> None:
+    def version(**variables: str) -> dict[str, str]:
+        rows = json.loads(ada.gpuferry("health", "--json", **variables).stdout)
+        found: dict[str, str] = next(row for row in rows if row["check"] == "shim.version")
+        return found
+
+    assert version()["state"] == "ok"
+    strange = tmp_path / "clientagent" / "shim" / "lib"
+    strange.mkdir(parents=True)
+    (strange / "libcuda.so.1").write_bytes(b"ELF gpuferry-shim-version=0.0.1; ...")
+    found = version(GPUFERRY_NATIVE=str(tmp_path))
+    assert (found["state"], found["value"].partition("/")[0]) == ("failed", "0.0.1")
+
+
 def test_keepers_leave_nothing_behind(site: PoolSite, ada: ClientMachine, tmp_path: Path) -> None:
     done = ada.gpuferry(
         "run", "-m", "64", "--", "sh", "-c", "echo $GPUFERRY_SECRET_FILE", XDG_RUNTIME_DIR=str(tmp_path)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from provisioning_site import ProvisioningSite, provisioning_site, until
+from provisioning_site import PATIENCE_S, ProvisioningSite, provisioning_site, until
 
 NEEDS_REBOOT = "esx-03.example.test"
 AT_ONCE = "esx-02.example.test"
@@ -90,3 +91,71 @@ def test_what_is_asked_wrongly_is_refused(site: ProvisioningSite) -> None:
     assert "esx-99" in run["error"]
     site.post(f"/v1/runs/{run['id']}/cancel", status=409)
     site.post("/v1/runs/run-none/retry", status=404)
+
+
+def vm_names(site: ProvisioningSite) -> set[str]:
+    return {vm["name"] for vm in site.inventory()["vms"]}
+
+
+def test_a_running_run_is_cancelled_and_taken_back(site: ProvisioningSite) -> None:
+    site.simulation.control.delay("CloneVM_Task", 3.0)
+    wanted = {"vcenter": "lab", "host": AT_ONCE, "name": "gpu-server-9", "gpu_count": 2, "network": "dv-management"}
+    run = site.start("provision-server", **wanted, source={"template": "gpuferry-template"})
+    until(lambda: states(site.run(run))[2] == "running", "the virtual machine is being made")
+    assert site.post(f"/v1/runs/{run}/cancel")["state"] == "cancelling"
+    cancelled = site.ended(run)
+    assert cancelled["state"] == "cancelled", cancelled
+    assert states(cancelled)[3:] == ["pending"] * 6
+    assert gpu_states(site, AT_ONCE) == {"ready"}, "what it did stays until it is rolled back"
+    site.post(f"/v1/runs/{run}/roll-back")
+    back = site.ended(run)
+    assert (back["state"], back["error"]) == ("rolled-back", "")
+    assert states(back)[1] == "undone"
+    until(lambda: gpu_states(site, AT_ONCE) == {"off"}, "passthrough is off again")
+    until(lambda: "gpu-server-9" not in vm_names(site), "no half-made machine is left")
+
+
+def test_one_host_at_a_time_and_so_many_of_a_vcenter(tmp_path: Path, new_database: Callable[[str], str]) -> None:
+    """Runs of one host wait for each other; with a limit of one for the vCenter, all do. One is cancelled."""
+    with provisioning_site(tmp_path, new_database("sqlite")) as site:
+        with site.api as api:
+            changed = api.patch("/v1/settings", json={"runs_per_vcenter": 1}, headers={"If-Match": "*"})
+        assert changed.status_code == 200, changed.text
+        site.processes["appliance"].terminate()
+        site.processes["appliance"].wait(60)
+        site.serve()
+        site.await_up(PATIENCE_S)
+        site.simulation.control.delay("UpdatePassthruConfig", 1.0)
+        runs = [
+            site.start("passthrough", vcenter="lab", host=host, on=on)
+            for on in (True, False)
+            for host in (AT_ONCE, NEEDS_REBOOT)
+        ]
+        waiting = site.start("passthrough", vcenter="lab", host=AT_ONCE, on=True)
+        assert site.post(f"/v1/runs/{waiting}/cancel")["state"] == "cancelled"
+        ended = [site.succeeded(run) for run in runs]
+        # The clock of these is one process's own: none began before the one before it had ended.
+        spans = sorted((run["started_at"], run["ended_at"]) for run in ended)
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans)), spans
+        assert states(site.run(waiting)) == ["pending", "pending"]
+        assert gpu_states(site, AT_ONCE) == {"off"}
+
+
+def test_another_process_takes_the_run_of_a_killed_one_over(tmp_path: Path, new_database: Callable[[str], str]) -> None:
+    """Two appliance processes on one PostgreSQL: the one that carries a run out is killed in the middle of it."""
+    with provisioning_site(tmp_path, new_database("postgresql"), pace=0.3) as site:
+        second = ProvisioningSite.beside(site, tmp_path / "second")
+        try:
+            run = site.start("passthrough", vcenter="lab", host=NEEDS_REBOOT, on=True)
+            until(lambda: states(site.run(run))[1] == "running", "the host is on its way")
+            second.serve("second")
+            second.vcenter = site.vcenter
+            site.kill("appliance")
+            until(second.answers, "the second process answers")
+            ended = second.succeeded(run)
+            assert states(ended) == ["done", "done"]
+            assert ended["steps"][1]["attempts"] >= 2
+            until(lambda: gpu_states(second, NEEDS_REBOOT) == {"ready"}, "both GPUs are ready")
+            assert second.host(NEEDS_REBOOT)["maintenance"] is False
+        finally:
+            second.close()

@@ -15,6 +15,7 @@ from appliance.settings import Settings
 from gpuserver.inventory import rdma_state
 from gpuserver.native import NativePartMissingError, find_native
 from gpuserver.protocol.control.messages import Observation
+from gpuserver.xid import XidReader
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -23,7 +24,7 @@ from pathlib import Path
 from gpuserver.inventory import observe_server, read_inventory
 found = read_inventory("s0:4751", "0.1.0")
 print(json.dumps({"inventory": dataclasses.asdict(found),
-                  "observed": [[each.check, each.value] for each in observe_server(Path("."), "0.1.0", {})]}))
+                  "observed": [[each.check, each.value] for each in observe_server(Path("."), {}, {})]}))
 """
 
 
@@ -42,7 +43,7 @@ def test_what_nvml_says_is_what_is_reported() -> None:
     assert all(gpu["id"].startswith("GPU-") and gpu["memory_mib"] > 0 and gpu["name"] for gpu in gpus)
     assert told["inventory"]["cuda_version"]
     observed = dict(told["observed"])
-    assert {"disk.free", "files.limit", "driver.version", "driver.match"} <= set(observed)
+    assert {"disk.free", "files.limit", "driver.version", "driver.match", "cuda.version", "gpu.xid"} <= set(observed)
     readings = judge("server-x", [Observation(*each) for each in told["observed"]], 0.0, Settings())
     assert UNKNOWN not in {each.state for each in readings}
 
@@ -54,7 +55,13 @@ def test_what_nvml_says_is_what_is_reported() -> None:
         ("gpu.temperature", "89", "warning"),
         ("gpu.temperature", "hot", "unknown"),
         ("gpu.ecc", "1", "failed"),
-        ("gpu.xid", "79", "warning"),
+        ("gpu.xid", "79", "failed"),
+        ("gpu.xid", "13", "warning"),
+        ("gpu.xid", "0", "ok"),
+        ("cuda.version", "11.8", "warning"),
+        ("cuda.version", "13.0", "ok"),
+        ("client.files", "256", "warning"),
+        ("shim.version", "missing/0.1.0", "failed"),
         ("gpu.throttle", "none", "ok"),
         ("gpu.throttle", "hardware thermal", "warning"),
         ("gpu.pcie", "16/16", "ok"),
@@ -97,6 +104,24 @@ def test_rdma_state_as_the_kernel_says_it(tmp_path: Path) -> None:
     assert rdma_state(tmp_path) == "active"
     (port / "state").write_text("1: DOWN\n")
     assert rdma_state(tmp_path) == "down"
+
+
+def test_xids_of_the_kernel_log(tmp_path: Path) -> None:
+    log = tmp_path / "kmsg"
+    log.write_text(
+        "6,1201,1,-;usb 1-1: new device\n"
+        "4,1202,2,-;NVRM: Xid (PCI:0000:3b:00): 13, pid=77, name=python, Graphics Exception\n"
+        "4,1203,3,-;NVRM: Xid (PCI:0000:af:00): 31, pid=78, MMU Fault\n"
+    )
+    reader = XidReader(log)
+    assert reader.last() == {(0, 0x3B, 0): 13, (0, 0xAF, 0): 31}
+    with log.open("a") as more:
+        more.write("4,1204,4,-;NVRM: Xid (PCI:0000:3b:00.0): 79, GPU has fallen off the bus.\n4,1205,5,-;NVRM: Xi")
+    assert reader.last() == {(0, 0x3B, 0): 79, (0, 0xAF, 0): 31}
+    with log.open("a") as more:
+        more.write("d (PCI:0001:00:1f): 63, Row Remapper\n")
+    assert reader.last() == {(0, 0x3B, 0): 79, (0, 0xAF, 0): 31, (1, 0, 0x1F): 63}
+    assert XidReader(tmp_path / "none").last() is None, "what cannot be read is not said to be well"
 
 
 def test_the_dashboard_asks_for_metrics_that_exist() -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from . import GuestKind, Simulation, start
 from .control_http import TOKEN_HEADER
 from .generate import generate_inventory
+from .guest_sandbox import SandboxGuests
 from .inventory import InventoryError
 
 
@@ -75,6 +76,9 @@ def _tell(simulation: Simulation, token: str, *, as_json: bool) -> None:
         "control": f"{simulation.url}/simulator/control",
         "control_token": token,
     }
+    guests = simulation.world.guests
+    if isinstance(guests, SandboxGuests):
+        facts["gateway"] = guests.gateway
     if as_json:
         typer.echo(json.dumps(facts))
         return

@@ -236,6 +236,11 @@ class SandboxGuests:
         """What this simulation has on the machine while it lives: its directory, and the name of its bridge."""
         return self._leftovers.directory, self._bridge.name
 
+    @property
+    def gateway(self) -> str:
+        """This machine's address on the guests' network."""
+        return self._bridge.gateway
+
     def _run(self) -> None:
         while True:
             action = self._work.get()

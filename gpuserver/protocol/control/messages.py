@@ -381,6 +381,14 @@ class Observations:
     observed: tuple[Observation, ...]
 
 
+@message("observe")
+@dataclass(frozen=True)
+class Observe:
+    """Measure now, and send Observations."""
+
+    epoch: int
+
+
 @message("ask")
 @dataclass(frozen=True)
 class Ask:

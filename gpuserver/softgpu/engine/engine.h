@@ -146,7 +146,8 @@ struct Launch {
     bool cooperative = false;  // all blocks resident at once, whatever their number
     DeviceServices services;
     const std::atomic<bool>* cancel = nullptr;  // set: stop soon with Fault::cancelled
-    uint32_t stack_bytes = 0;  // per thread, for recursion and calls through pointers (CU_LIMIT_STACK_SIZE); at least 64 KiB
+    uint32_t stack_bytes =
+        0;  // per thread, for recursion and calls through pointers (CU_LIMIT_STACK_SIZE); at least 64 KiB
 };
 
 // Run a whole grid, on the calling thread and on a process-wide pool of one thread per further core. Several grids may

@@ -1,7 +1,20 @@
 """What NVML (pynvml) says of every device, and that CUDA says the same."""
 
+import ctypes
+
 import cupy
 import pynvml
+
+MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+driver_api = ctypes.CDLL("libcuda.so.1")
+
+
+def attribute(which: int, device: int) -> int:
+    """What the driver says: the software GPU tells the runtime another capability, so that libraries give their PTX."""
+    value = ctypes.c_int()
+    assert driver_api.cuDeviceGetAttribute(ctypes.byref(value), which, device) == 0
+    return value.value
+
 
 pynvml.nvmlInit()
 print("devices", pynvml.nvmlDeviceGetCount())
@@ -25,7 +38,7 @@ for index in range(pynvml.nvmlDeviceGetCount()):
         memory.total >= properties["totalGlobalMem"],
         memory.used + memory.free <= memory.total,
         pynvml.nvmlDeviceGetIndex(pynvml.nvmlDeviceGetHandleByUUID(uuid)),
-        pynvml.nvmlDeviceGetCudaComputeCapability(handle) == (properties["major"], properties["minor"]),
+        pynvml.nvmlDeviceGetCudaComputeCapability(handle) == (attribute(MAJOR, index), attribute(MINOR, index)),
     )
     print("utilization", 0 <= pynvml.nvmlDeviceGetUtilizationRates(handle).gpu <= 100)
 handle = pynvml.nvmlDeviceGetHandleByIndex(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -52,9 +53,11 @@ class EngineError(RuntimeError):
 
 @cache
 def library() -> ctypes.CDLL:
-    built = sorted((ROOT / "build" / "native").rglob("libsoftgpu_engine_test.so"))
+    # GPUFERRY_ENGINE names another build than the ordinary one (tests/long/sanitized.py).
+    folder = Path(os.environ.get("GPUFERRY_ENGINE", ROOT / "build" / "native"))
+    built = sorted(folder.rglob("libsoftgpu_engine_test.so"))
     if not built:
-        raise RuntimeError("build/native has no libsoftgpu_engine_test.so: run `make native` first")
+        raise RuntimeError(f"{folder} has no libsoftgpu_engine_test.so: run `make native` first")
     loaded = ctypes.CDLL(str(built[0]))
     loaded.softgpu_test_compile.restype = ctypes.c_void_p
     loaded.softgpu_test_compile.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint64]

@@ -1,0 +1,85 @@
+"""The appliance is killed with SIGKILL in every step of a provisioning run in turn; it ends as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from provisioned import GuestSite, guest_site, server_wanted
+from provisioning_site import PATIENCE_S, until
+from sqlalchemy import select
+
+from appliance.state.database import reading
+from appliance.state.models import Run, RunStep
+
+REBOOTS = "esx-03.example.test"
+KILLS = int(os.environ.get("GPUFERRY_KILLS", "1"))
+"""How often in each step: when it has begun, and then each time it was resumed."""
+
+
+@pytest.fixture
+def site(tmp_path: Path, new_database: Callable[[str], str]) -> Iterator[GuestSite]:
+    with guest_site(tmp_path, new_database("sqlite")) as made:
+        yield made
+
+
+def outcome(site: GuestSite, run: Any) -> dict[str, Any]:
+    """All that a run leaves, without names that are new each time."""
+    inventory = site.inventory()
+    [server] = [each for each in site.get("/v1/servers")["items"] if each["name"] == run["subject"]]
+    gpus = [each for each in site.get("/v1/gpus")["items"] if each["server_id"] == server["id"]]
+    return {
+        "run": run["state"],
+        "steps": [step["state"] for step in run["steps"]],
+        "server": (server["state"], server["has_rdma"], server["daemon_version"]),
+        "gpus": sorted((gpu["name"], gpu["memory_mib"], gpu["state"], gpu["reserved_mib"]) for gpu in gpus),
+        "vms": sorted((vm["name"], vm["power"], vm["role"], vm["memory_mib"]) for vm in inventory["vms"]),
+        "cards": [(gpu["address"], gpu["state"], gpu["holder"]) for h in inventory["hosts"] for gpu in h["gpus"]],
+        "maintenance": [host["maintenance"] for host in inventory["hosts"]],
+        "tags": [host["tag"] for host in inventory["hosts"]],
+        "accepted": any(each["passed"] for each in site.get(f"/v1/servers/{server['id']}/acceptance")["items"]),
+    }
+
+
+def attempts(site: GuestSite, run: str) -> list[int]:
+    """How often each step was begun, read past the appliance."""
+    with reading(site.engine) as session:
+        query = select(RunStep.attempts).where(RunStep.run_id == run).order_by(RunStep.ordinal)
+        return list(session.scalars(query))
+
+
+@pytest.mark.timeout(1500)
+def test_killed_in_every_step_it_ends_as_if_nothing_had_been(site: GuestSite) -> None:
+    """The host needs a reboot, so that the run is killed around that, too."""
+    card = next(gpu["address"] for gpu in site.host(REBOOTS)["gpus"] if gpu["state"] == "off")
+    wanted = server_wanted(host=REBOOTS, gpus=[card], environment={"GPUFERRY_SOFTGPU_DEVICES": "1"})
+    first = site.start("provision-server", **wanted)
+    undisturbed = outcome(site, site.succeeded(first))
+    down = site.start("decommission-server", vcenter="lab", name="gpu-server-1", deadline_s=0, passthrough_off=True)
+    site.succeeded(down)
+
+    run = site.start("provision-server", **wanted)
+    steps = len(site.run(run)["steps"])
+    for ordinal in range(steps):
+        for kill in range(1, KILLS + 1):
+            until(lambda at=ordinal, n=kill: begun(site, run, at, n), f"step {ordinal} begins")
+            site.kill("appliance")
+            site.serve()
+    site.await_up(PATIENCE_S)
+    ended = site.succeeded(run)
+    # A step that is found done after the kill was done by this run all the same.
+    assert outcome(site, ended) == undisturbed
+    assert sum(attempts(site, run)) > steps
+    with reading(site.engine) as session:
+        assert session.get_one(Run, run).term > steps, "it was taken up again after the kills"
+
+
+def begun(site: GuestSite, run: str, ordinal: int, times: int) -> bool:
+    """Whether a step was begun so often, or is over: a quick one may end before it is killed."""
+    counts = attempts(site, run)
+    with reading(site.engine) as session:
+        succeeded = session.get_one(Run, run).state == "succeeded"
+    return counts[ordinal] >= times or any(counts[ordinal + 1 :]) or succeeded
