@@ -79,8 +79,12 @@ class Guest:
 
     def files(self) -> set[str]:
         """What the machine has whose name names gpuferry, by path."""
-        places = "/opt /etc /usr/local /var/lib /var/log /run /tmp /root /home"
-        found = self.run(f"find {places} -xdev -name '*gpuferry*' 2>/dev/null || true").output
+        # Not all of the homes and /opt: guests see what this machine has there.
+        deep, flat = "/opt/gpuferry /etc /usr/local/bin /var/lib /var/log /run", "/opt /tmp /root /home"
+        found = self.run(
+            f"find {deep} -xdev -name '*gpuferry*' 2>/dev/null; "
+            f"find {flat} -xdev -maxdepth 2 -name '*gpuferry*' 2>/dev/null || true"
+        ).output
         return set(found.split())
 
     def sees(self, user: str = "root", **changes: Any) -> Target:
