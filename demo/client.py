@@ -70,8 +70,10 @@ def share(demo: Demo) -> str:
         started.append(subprocess.Popen(login(demo, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     demo.undo.extend(process.kill for process in started)
     for process in started:
-        line = process.stdout.readline() if process.stdout else ""
-        expect(line == "ready with 2 GPUs\n", f"a program did not begin: {line}")
+        lines = [""]
+        while not lines[-1].startswith("ready") and process.stdout and (line := process.stdout.readline()):
+            lines.append(line)  # before it: that it waited until the last program's slices were free again
+        expect(lines[-1] == "ready with 2 GPUs\n", f"a program did not begin: {''.join(lines)}")
     gpus = answer(demo.api.get("/v1/gpus"))["items"]
     reserved = [(gpu["reserved_mib"], gpu["memory_mib"]) for gpu in gpus]
     expect(all(one == whole for one, whole in reserved), f"every GPU should be shared to its last MiB: {reserved}")

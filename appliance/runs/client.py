@@ -148,7 +148,7 @@ class MarkClient(Step):
     def look(self, work: Work) -> Look:
         if not work.parameters.vm:
             return Look(True, "it is in no vCenter")
-        if shown(work):
+        if shown(work) and role_of(work) == CLIENT_ROLE:
             work.keep(marked=True)
             return Look(True, "vCenter shows it")
         return Look(False, "vCenter may not show it yet", "put the tag client and the role on it")
@@ -169,6 +169,12 @@ class MarkClient(Step):
 def shown(work: Work) -> bool:
     """Whether the VM bears the tag client."""
     return Tagged("VirtualMachine", work.facts["vm"], Tag.CLIENT) in tagged(work.session())
+
+
+def role_of(work: Work) -> str:
+    """The role that vCenter shows of the VM."""
+    session = work.session()
+    return values_of(session, session.object(vim.VirtualMachine, work.facts["vm"])).get(Attribute.ROLE, "")
 
 
 def unmark(work: Work) -> str:
@@ -284,9 +290,7 @@ class UnmarkClient(Step):
     def look(self, work: Work) -> Look:
         if not work.parameters.vm:
             return Look(True, "it is in no vCenter")
-        session = work.session()
-        role = values_of(session, session.object(vim.VirtualMachine, work.facts["vm"])).get(Attribute.ROLE)
-        if not role and not shown(work):
+        if not role_of(work) and not shown(work):
             return Look(True, "vCenter does not show it")
         return Look(False, "vCenter may still show it", "take tag and role off")
 
