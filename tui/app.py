@@ -67,6 +67,7 @@ class ConsoleApp(App[int]):
         super().__init__()
         self.profile = profile
         self._remember = remember_profile
+        self._keeps_theme = remember_profile
         self._appliance: Appliance | None = None
         self.names = Names()
         self.about: Document = {}
@@ -283,6 +284,10 @@ class ConsoleApp(App[int]):
         return value.partition(" ")[0] if value.startswith("#") else "default"
 
     def _theme_chosen(self, theme: Any) -> None:
+        if self._keeps_theme and self.connected and not self.no_color and theme.name != self.profile.theme:
+            self.profile = replace(self.profile, theme=theme.name)
+            with suppress(OSError):
+                remember(self.profile)
         self._tell_status()
         for pane in self.panes:
             pane.refresh_soon(0.01)

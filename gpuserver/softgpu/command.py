@@ -139,7 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     settings.add_argument("--devices", type=int, metavar="N", help="number of devices")
     settings.add_argument("--memory", metavar="MIB", help="memory of each device; a comma-separated list, one each")
     settings.add_argument("--name", help="name of the devices, or a comma-separated list")
-    settings.add_argument("--compute-capability", metavar="X.Y", help="default 12.1, the newest that toolkits know")
+    settings.add_argument("--compute-capability", metavar="X.Y", help="default: 12.1, and 99.0 for runtimes")
     settings.add_argument("--multiprocessors", metavar="N", help="default: this machine's processors")
     settings.add_argument("--config", metavar="FILE", help="settings file; see docs/softgpu.md")
     settings.add_argument("--trace", action="store_true", help="one line on stderr for each driver call")

@@ -181,12 +181,9 @@ std::vector<std::string> split(std::string_view text, char separator) {
 std::array<uint8_t, 16> default_uuid(int index) {
     std::string seed;
     std::ifstream("/etc/machine-id") >> seed;
-    if (seed.empty()) {
-        char host[256] = "";
-        ::gethostname(host, sizeof host - 1);
-        seed = host;
-    }
-    seed += "/gpuferry software gpu/" + std::to_string(index);
+    char host[256] = "";
+    ::gethostname(host, sizeof host - 1);  // too, for copies of one machine often share its id
+    seed = seed + "/" + host + "/gpuferry software gpu/" + std::to_string(index);
     std::array<uint8_t, 16> uuid{};
     uint64_t hash = 0xcbf29ce484222325;  // FNV-1a: these need to differ, not to be secret
     for (size_t half = 0; half < 2; ++half) {

@@ -77,16 +77,18 @@ def run_file(name: str, output: Path) -> None:
 
 def read_file(results: Path) -> tuple[Counter[str], dict[str, str]]:
     """(number of tests by outcome, reasons by name of those that failed)."""
-    counts: Counter[str] = Counter()
+    outcomes: dict[str, str] = {}
     failures = {}
     for line in results.read_text().splitlines():
         entry = json.loads(line)
-        if "test" in entry:
-            counts[entry["outcome"]] += 1
+        if "test" not in entry:
+            if entry["end"] not in (0, 1, 5):  # pytest: passed, failed, nothing collected
+                failures["the run itself"] = f"ended with {entry['end']}"
+        elif outcomes.get(entry["test"]) != "failed":  # its teardown may fail too
+            outcomes[entry["test"]] = entry["outcome"]
             if entry["outcome"] == "failed":
                 failures[entry["test"]] = entry["reason"]
-        elif entry["end"] not in (0, 1, 5):  # pytest: passed, failed, nothing collected
-            failures["the run itself"] = f"ended with {entry['end']}"
+    counts = Counter(outcomes.values())
     return counts, failures
 
 

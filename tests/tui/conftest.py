@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "appliance"))
 
-from console_site import ConsoleSite, readings_of
+from console_site import PATIENCE_S, ConsoleSite, readings_of
 
 GIB = 1024
 
@@ -53,7 +53,7 @@ def console_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSi
     site = ConsoleSite(folder / "site", f"sqlite:///{folder}/appliance.db")
     site.serve()
     try:
-        site.await_up()
+        site.await_up(PATIENCE_S)
         furnish(site)
         yield site
     finally:

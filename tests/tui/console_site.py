@@ -20,7 +20,7 @@ from tui.pane import Pane
 from tui.profile import Profile
 
 HERE = Path(__file__).parent
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 class ConsoleSite(ServiceSite):

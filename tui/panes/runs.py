@@ -121,6 +121,11 @@ class RunsPane(Pane):
     def listing(self) -> Listing:
         return self.query_one("#runs", Listing)
 
+    def _live(self) -> None:
+        # Every step is an event; what goes on within one is looked at only while something is under way.
+        if any(each["state"] in UNDER_WAY for each in self.listing.documents.values()):
+            super()._live()
+
     def _call(self, words: str = "") -> Call:
         return get("/v1/runs", subject=words, state=UNDER_WAY if self.only_now else None)
 

@@ -34,7 +34,8 @@ for index in range(pynvml.nvmlDeviceGetCount()):
         "device",
         index,
         pynvml.nvmlDeviceGetName(handle) == properties["name"].decode(),
-        digits == bytes(properties["uuid"]).hex() if "uuid" in properties else "no uuid",
+        # CuPy ends the sixteen bytes at the first zero, as if they were text.
+        bytes(properties["uuid"]).partition(b"\0")[0] == bytes.fromhex(digits).partition(b"\0")[0],
         memory.total >= properties["totalGlobalMem"],
         memory.used + memory.free <= memory.total,
         pynvml.nvmlDeviceGetIndex(pynvml.nvmlDeviceGetHandleByUUID(uuid)),
