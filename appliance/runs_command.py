@@ -313,7 +313,7 @@ def confirm_key(
 def main(arguments: list[str]) -> int:
     """Run a subcommand; errors a person can mend are told in one line."""
     try:
-        app(arguments, prog_name="gpuferry runs", standalone_mode=False)
+        status = app(arguments, prog_name="gpuferry runs", standalone_mode=False)
     except typer.Exit as over:
         return int(over.exit_code)
     except (RunsError, SiteError, OSError, yaml.YAMLError) as failure:
@@ -326,4 +326,5 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"gpuferry runs: {failure.format_message()}\n")
             return 2
         raise
-    return 0
+    # Without its own handling, Click answers with the status of a typer.Exit instead of raising it.
+    return status if isinstance(status, int) else 0

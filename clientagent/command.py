@@ -23,7 +23,7 @@ class Subcommand:
 SUBCOMMANDS = {
     "run": Subcommand("clientagent.run:main", "client", "run a program on GPUs of the pool, or of one server"),
     "smi": Subcommand("clientagent.listing:smi", "client", "the pool in the manner of nvidia-smi; or one server"),
-    "stats": Subcommand("clientagent.pool_show:stats_main", "client", "how your leases are used"),
+    "stats": Subcommand("clientagent.listing:stats", "client", "how your leases are used, or one server"),
     "version": Subcommand("clientagent.show:version", "client", "the versions of this client"),
     "gpuserver": Subcommand("gpuserver.command:main", "gpuserver", "the GPU server daemon"),
     "enrol": Subcommand("clientagent.pool_commands:enrol_main", "client", "make this machine known to the appliance"),

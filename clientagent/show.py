@@ -51,28 +51,37 @@ def _known(value: Any, unit: str) -> str:
     return "N/A" if value is None else f"{value}{unit}"
 
 
+WIDTH = 89
+
+
+def _row(text: str) -> str:
+    return f"| {text:<{WIDTH - 2}} |\n"
+
+
 def smi(arguments: List[str]) -> int:
-    """A table in the manner of nvidia-smi."""
+    """Tables in the manner of nvidia-smi: the server's GPUs, then the sessions with what they hold of their slices."""
     try:
         inventory = _ask("smi", arguments)
     except RunError as error:
         return _refuse("smi", error)
-    line = "+" + "-" * 77 + "+\n"
+    rule = "+" + "-" * WIDTH + "+\n"
     version = inventory["gpus"][0]["driver_version"] if inventory["gpus"] else "unknown"
-    sys.stdout.write(line + f"| {'GPUFERRY-SMI':<20} Driver Version: {version:<39} |\n" + line)
-    sys.stdout.write(f"| {'GPU  Name':<32} {'Bus-Id':<17} {'Temp':>6} {'GPU-Util':>9} {'':>8} |\n")
+    out = rule + _row(f"{'GPUFERRY-SMI':<44} Driver Version: {version}") + rule
+    out += _row(f"{'GPU  Name':<35} {'Bus-Id':<17} {'Temp':>5} {'GPU-Util':>8} {'Memory-Usage':>18}") + rule
     for gpu in inventory["gpus"]:
         temperature, use = _known(gpu["temperature"], "C"), _known(gpu["utilisation"], "%")
-        sys.stdout.write(
-            f"| {gpu['ordinal']:>3}  {gpu['name']:<27} {gpu['pci_bus_id']:<17} {temperature:>6} {use:>9} {'':>8} |\n"
-        )
         memory = f"{gpu['memory_used_mib']}MiB / {gpu['memory_total_mib']}MiB"
-        sys.stdout.write(f"|      {memory:<70} |\n")
-    sys.stdout.write(line)
+        name = f"{gpu['ordinal']:>3}  {gpu['name'][:30]}"
+        out += _row(f"{name:<35} {gpu['pci_bus_id']:<17} {temperature:>5} {use:>8} {memory:>18}")
+    out += (
+        rule + _row("Sessions") + _row(f"{'GPU':>3} {'Process':>9}  {'Program':<28} {'Client':<22} Used / Slice") + rule
+    )
     for session in inventory["sessions"]:
-        text = f"{session['worker']:>8}  {session['program']} of {session['peer']}"
-        sys.stdout.write(f"| {text:<75} |\n")
-    sys.stdout.write(line)
+        for share in session["gpus"]:
+            slice_ = f"{share['memory_mib']}MiB" if share["memory_mib"] else "all"
+            who = f"{session['process']:>9}  {session['program'][:28]:<28} {session['peer'][:22]:<22}"
+            out += _row(f"{share['ordinal']:>3} {who} {share['used_mib']}MiB / {slice_}")
+    sys.stdout.write(out + rule)
     return 0
 
 

@@ -114,9 +114,6 @@ class ServerControl:
                 log.warning(
                     "gpuferry netperf cannot measure the way to this server: port %d: %s", self._path_port, taken
                 )
-        result = upgrading.take_result()
-        if result is not None:
-            self.link.send(messages.UpgradeAnswer(result.version, result.done, result.detail))
         self.link.start()
 
     def stop(self) -> None:
@@ -147,6 +144,10 @@ class ServerControl:
         if time.monotonic() - self._observed_at > OBSERVE_EVERY_S:
             self._observed_at = time.monotonic()
             self._pool.submit(self._observe)
+        result = upgrading.take_result()
+        if result is not None:
+            # An upgrade that failed before the switch is known here and now, any other by whoever is started after it.
+            self.link.send(messages.UpgradeAnswer(result.version, result.done, result.detail))
         # What lies idle and has not changed need not be said again; the appliance counts on from the last word.
         use = tuple(each for each in self.host.use() if each.idle_s < BUSY_S or self._last_use.get(each.lease) != each)
         self._last_use.update((each.lease, each) for each in use)

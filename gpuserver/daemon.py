@@ -244,10 +244,9 @@ class Daemon:
     async def _accompany_reader(self, connection: socket.socket, record: SessionRecord) -> None:
         """From the start of a worker that reads NVML for a client process to its end. Raises OSError."""
         environment = {**os.environ, **self.worker.environment}
-        ordinals = ",".join(str(each.ordinal) for each in record.slices)
-        worker = record.worker = await self._execute(
-            connection, ["--nvml", self.worker.nvml, "--gpus", ordinals], environment
-        )
+        gpus = ",".join(f"{each.uuid or each.ordinal}:{each.memory_mib}" for each in record.slices)
+        arguments = ["--nvml", self.worker.nvml, "--gpus", gpus]
+        worker = record.worker = await self._execute(connection, arguments, environment)
         connection.close()
         if record.doomed:
             record.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -229,8 +230,12 @@ def deploy(
         replace_appliance=replace_appliance,
     )  # fmt: skip
 
+    one_at_a_time = threading.Lock()
+
     def ticket() -> str:
-        token = new_enrolment_token(engine, role, name=name, group=group)
+        # So many writers at once would only wait for each other in an embedded database.
+        with one_at_a_time:
+            token = new_enrolment_token(engine, role, name=name, group=group)
         return str(Ticket(site.config.enrol_endpoint, site.curve_public, token))
 
     def work(target: Target, on_progress: Callable[[Progress], None]) -> deployment.Deployed:

@@ -1,5 +1,6 @@
 #include "call.h"
 
+#include "capture.h"
 #include "entry.h"
 
 namespace gpuferry {
@@ -29,10 +30,16 @@ void Call::put_handle(Kind kind, Handle handle) {
         if (resolved > 2 && !handles_table().living(Kind::stream, resolved)) fail(CUDA_ERROR_INVALID_HANDLE);
         return fields_.put(resolved);
     }
-    if (handle && !handles_table().living(kind, handle)) {
-        fail(error_of_stale(kind));
-    }
+    // Of these, none is as wrong as a stale one.
+    const bool needed = kind == Kind::event;
+    if ((handle || needed) && !handles_table().living(kind, handle)) fail(error_of_stale(kind));
     fields_.put(handle);
+}
+
+// Among several, none is as wrong as a stale one.
+void Call::put_element(Kind kind, Handle handle) {
+    if (!handle) fail(error_of_stale(kind));
+    put_handle(kind, handle);
 }
 
 // Whether the request may go: its handles are valid and its context has not failed.
@@ -48,8 +55,9 @@ CUresult Call::post(std::span<const char> bulk) {
         if (created_) handles_table().forget(created_);
         return error_;
     }
-    // Without a context most calls are refused: the driver itself says which.
-    if (!context_ && bulk.empty()) {
+    // Without a context most calls are refused, and what a capture allows is hard to tell: the driver itself says.
+    const bool uncertain = !context_ || (capture_under_way() && op_ != Op::launch);
+    if (uncertain && bulk.empty()) {
         ask();
         if (error_ && created_) handles_table().forget(created_);
         return error_;

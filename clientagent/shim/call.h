@@ -8,6 +8,8 @@
 namespace gpuferry {
 
 class Call {
+    static constexpr uint64_t most_bytes = 64u << 20;  // of one parameter
+
   public:
     explicit Call(Op op) : op_(op), fields_(payload_) {}
 
@@ -27,12 +29,13 @@ class Call {
     }
     template <class T>
     void handles(Kind kind, const T* given, uint64_t count) {
-        if (!present(given)) return;
-        for (uint64_t i = 0; i < count; ++i) put_handle(kind, to_handle(given[i]));
+        if (!present(given) || error_ || !fits<T>(count)) return;
+        // The first that is none ends the call: what lies behind it may be nothing at all.
+        for (uint64_t i = 0; i < count && !error_; ++i) put_element(kind, to_handle(given[i]));
     }
     template <class T>
     void into(const T* data, uint64_t count) {
-        if (present(data)) fields_.put_bytes(data, count * sizeof(T));
+        if (present(data) && !error_ && fits<T>(count)) fields_.put_bytes(data, count * sizeof(T));
     }
     template <class T>
     void both(const T* data, uint64_t count) {
@@ -96,11 +99,19 @@ class Call {
     [[nodiscard]] Decoder& results() { return results_; }
 
   private:
+    // Counts beyond all reason are refused instead of read.
+    template <class T>
+    bool fits(uint64_t count) {
+        if (count <= most_bytes / sizeof(T)) return true;
+        fail(CUDA_ERROR_INVALID_VALUE);
+        return false;
+    }
     bool present(const void* pointer) {
         fields_.put<uint64_t>(pointer != nullptr);
         return pointer != nullptr;
     }
     void put_handle(Kind kind, Handle handle);
+    void put_element(Kind kind, Handle handle);
     bool admitted();
 
     Op op_;

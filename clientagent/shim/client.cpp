@@ -5,21 +5,17 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
 
 #include "contexts.h"
 #include "deliveries.h"
 #include "device_memory.h"
 #include "entry.h"
 #include "handshake.h"
+#include "settings.h"
 
 namespace gpuferry {
 namespace {
-
-constexpr int connect_timeout_ms = 10'000;
 
 // What a device on another machine cannot do with this machine's memory, whatever its driver says.
 constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
@@ -30,48 +26,9 @@ constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACC
                                       CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
                                       CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED,
                                       CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED,
-                                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED,
-                                      CU_DEVICE_ATTRIBUTE_IPC_EVENT_SUPPORTED};
+                                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED};
 
-std::string setting(const char* name) {
-    const char* value = std::getenv(name);
-    return value ? value : "";
-}
-
-int hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
-std::vector<uint8_t> from_hex(const std::string& text, const std::string& what) {
-    std::vector<uint8_t> bytes;
-    for (size_t i = 0; i + 1 < text.size(); i += 2) {
-        const int high = hex_digit(text[i]), low = hex_digit(text[i + 1]);
-        if (high < 0 || low < 0) throw HandshakeError(what + " is not hexadecimal");
-        bytes.push_back(static_cast<uint8_t>(high << 4 | low));
-    }
-    if (text.size() % 2) throw HandshakeError(what + " has an odd number of hexadecimal digits");
-    return bytes;
-}
-
-std::vector<uint8_t> read_secret() {
-    const std::string path = setting("GPUFERRY_SECRET_FILE");
-    if (path.empty()) throw HandshakeError("GPUFERRY_SECRET_FILE is not set: start the program with `gpuferry run`");
-    std::ifstream file(path);
-    std::string line;
-    if (!std::getline(file, line)) throw HandshakeError("cannot read the session's secret from " + path);
-    return from_hex(line, "the secret in " + path);
-}
-
-LeaseId read_lease() {
-    const auto bytes = from_hex(setting("GPUFERRY_LEASE"), "GPUFERRY_LEASE");
-    LeaseId lease{};
-    if (bytes.size() != lease.size()) throw HandshakeError("GPUFERRY_LEASE is not 32 hexadecimal digits");
-    std::memcpy(lease.data(), bytes.data(), lease.size());
-    return lease;
-}
+std::atomic<bool> session_is_open = false;
 
 void forget_session_in_child() {
     device_memory().account().abandon();
@@ -81,10 +38,6 @@ void forget_session_in_child() {
 
 }  // namespace
 
-void say(const std::string& line) {
-    std::fprintf(stderr, "gpuferry: %s\n", line.c_str());
-}
-
 Client& client() {
     static auto* only = new Client;
     return *only;
@@ -92,39 +45,19 @@ Client& client() {
 
 void Client::open() {
     const std::string server = setting("GPUFERRY_SERVER");
-    if (server.empty()) {
-        throw HandshakeError(
-            "GPUFERRY_SERVER is not set: start the program with `gpuferry run --server HOST:PORT -- …`");
-    }
-    const LeaseId lease = read_lease();
-    const std::vector<uint8_t> secret = read_secret();
-    int descriptor = -1;
-    try {
-        descriptor = connect_to(server, connect_timeout_ms);
-    } catch (const TransportError& error) {
-        throw HandshakeError(std::string("cannot reach the GPU server ") + error.what() +
-                             ": is `gpuferry gpuserver serve` running there, and the port open?");
-    }
-    {
-        Connection connection(dup(descriptor));  // closed at the end of the handshake; the link keeps its own
-        try {
-            ClientHello hello;
-            hello.lease = lease;
-            hello.wanted_devices =
-                static_cast<uint32_t>(std::strtoul(setting("GPUFERRY_DEVICES").c_str(), nullptr, 10));
-            hello.wanted_memory_mib = std::strtoull(setting("GPUFERRY_MEMORY_MIB").c_str(), nullptr, 10);
-            introduce(connection, server, secret, hello);
-        } catch (...) {
-            close(descriptor);
-            throw;
-        }
-    }
+    const int descriptor = dial(ConnectionPurpose::session);
     link_ = new Link(descriptor, deliver, [](const char* reason) {
-        say("the connection to GPU server " + setting("GPUFERRY_SERVER") + " is lost: " + reason +
-            ". Every CUDA call fails from now on");
+        // Where the session was not open yet, whoever opens it says what went wrong.
+        if (session_is_open) {
+            say("the connection to GPU server " + setting("GPUFERRY_SERVER") + " is lost: " + reason +
+                ". Every CUDA call fails from now on");
+        }
+        device_memory().account().surrender();
     });
+    Bytes wishes;
+    Encoder(wishes).put<uint64_t>(device_memory().account().open(setting("GPUFERRY_LEASE")));
     Reply reply;
-    if (!link_->ask(Op::open_session, 0, {}, reply)) {
+    if (!link_->ask(Op::open_session, 0, wishes.view(), reply)) {
         throw HandshakeError("GPU server " + server +
                              " ended the session at once: wrong secret, or its worker failed; its log says which");
     }
@@ -136,8 +69,9 @@ void Client::open() {
                          : std::string(why)));
     }
     read_snapshot(reply.payload);
+    session_is_open = true;
     reserve_window();
-    device_memory().open(snapshot_, setting("GPUFERRY_LEASE"));
+    device_memory().open(snapshot_);
     open_contexts(snapshot_);
 }
 

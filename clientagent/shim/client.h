@@ -9,6 +9,7 @@
 #include "cuda_api.h"
 #include "handles.h"
 #include "link.h"
+#include "settings.h"
 
 namespace gpuferry {
 
@@ -76,8 +77,5 @@ class Client {
 };
 
 Client& client();
-
-// One line on stderr: `gpuferry: …`.
-void say(const std::string& line);
 
 }  // namespace gpuferry

@@ -3,8 +3,12 @@
 
 #include <vector>
 
+#include "arrays.h"
 #include "call.h"
+#include "capture.h"
 #include "device_memory.h"
+#include "host_memory.h"
+#include "peers.h"
 #include "shim_calls.h"
 #include "tables/slot_table.h"
 #include "twins.h"
@@ -57,8 +61,12 @@ CUresult end_primary(Context* context) {
     Call call(Op::reset_primary);
     call.value<uint64_t>(static_cast<uint64_t>(context->device));
     context->sticky = CUDA_SUCCESS;
+    context->id = next_id++;  // what comes when it is retained again is another context at the same address
     drop_context_local_storage(context);
-    device_memory().forget_device(context->device);
+    forget_arrays(context);
+    device_memory().forget_device(context->device, context);
+    host_memory().forget_context(context);
+    forget_peers(context);
     return call.post_anywhere();
 }
 
@@ -166,9 +174,9 @@ CUresult cuCtxSetCurrent(CUcontext ctx) {
 
 CUresult cuCtxPushCurrent_v2(CUcontext ctx) {
     Context* context = nullptr;
+    if (!ctx) return CUDA_ERROR_INVALID_VALUE;
     if (const CUresult failure = check(ctx, context)) return failure;
     ThreadState& state = thread_state;
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     if (state.depth == deepest_stack) return CUDA_ERROR_OUT_OF_MEMORY;
     state.stack[state.depth++] = context;
     return CUDA_SUCCESS;
@@ -218,6 +226,28 @@ CUresult cuCtxGetFlags(unsigned* flags) {
     return CUDA_SUCCESS;
 }
 
+CUresult cuCtxSetFlags(unsigned flags) {
+    Context* context = current_context();
+    if (flags & ~static_cast<unsigned>(CU_CTX_FLAGS_MASK)) return CUDA_ERROR_INVALID_VALUE;
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    context->flags = flags;
+    return CUDA_SUCCESS;
+}
+
+// Contexts are no longer counted by these: cuCtxDestroy ends them.
+CUresult cuCtxAttach(CUcontext* pctx, unsigned flags) {
+    if (!pctx || flags) return CUDA_ERROR_INVALID_VALUE;
+    const Context* context = current_context();
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
+    *pctx = from_handle<CUcontext>(context->handle);
+    return CUDA_SUCCESS;
+}
+CUresult cuCtxDetach(CUcontext ctx) {
+    Context* context = nullptr;
+    const CUresult failure = check(ctx, context);
+    return failure || context ? failure : CUDA_ERROR_INVALID_CONTEXT;
+}
+
 CUresult cuCtxGetId(CUcontext ctx, unsigned long long* id) {
     Context* context = current_context();
     if (ctx) {
@@ -248,7 +278,7 @@ CUresult cuCtxCreate_v2(CUcontext* pctx, unsigned flags, CUdevice dev) {
 
 CUresult cuCtxCreate_v3(CUcontext* pctx, CUexecAffinityParam* paramsArray, int numParams, unsigned flags,
                         CUdevice dev) {
-    if (paramsArray && numParams) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;  // needs MPS on the server
+    if (paramsArray || numParams) return CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY;  // needs MPS on the server
     return shim::cuCtxCreate_v2(pctx, flags, dev);
 }
 
@@ -263,6 +293,7 @@ CUresult cuCtxDestroy_v2(CUcontext ctx) {
     Context* context = nullptr;
     if (const CUresult failure = check(ctx, context)) return failure;
     if (!context || context->primary) return CUDA_ERROR_INVALID_CONTEXT;
+    host_memory().forget_context(context);  // while work that uses it can still be waited for
     Call call(Op::destroy_context);
     call.handle(Kind::context, ctx);
     const CUresult result = call.post_anywhere();
@@ -270,7 +301,9 @@ CUresult cuCtxDestroy_v2(CUcontext ctx) {
     drop_context_local_storage(context);
     ThreadState& state = thread_state;
     if (current_context() == context) --state.depth;
+    forget_arrays(context);
     device_memory().forget_context(context);
+    forget_peers(context);
     return result;
 }
 
@@ -296,15 +329,15 @@ CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
     Context* context = primaries()[static_cast<size_t>(dev)];
+    context->retained = 0;
     return end_primary(context);
 }
 
 CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned* flags, int* active) {
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
-    if (!flags || !active) return CUDA_ERROR_INVALID_VALUE;
     const Context* context = primaries()[static_cast<size_t>(dev)];
-    *flags = context->flags;
-    *active = context->retained > 0;
+    if (flags) *flags = context->flags;
+    if (active) *active = context->retained > 0;
     return CUDA_SUCCESS;
 }
 
@@ -320,6 +353,7 @@ CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned flags) {
 
 CUresult cuCtxSynchronize() {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     if (const CUresult failure = prepare_device_work()) return failure;
     Call call(Op::wait_context);
     call.ask();

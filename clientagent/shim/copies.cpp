@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "call.h"
+#include "capture.h"
 #include "deliveries.h"
 #include "device_memory.h"
 #include "host_functions.h"
@@ -87,27 +88,85 @@ CUresult check_device(CUdeviceptr address, size_t size) {
     return is_host_address(address) ? prepare_device_work() : CUDA_SUCCESS;
 }
 
-// A source that earlier work has yet to fill (a posted copy, a kernel, a host function): wait until it has.
-CUresult settle_source(const void* source, size_t size) {
-    const bool unsettled = copy_pending(source, size) || in_twin(source, size) ||
-                           (host_functions_pending() && host_memory().is_pinned(source, size));
-    return unsettled ? shim::cuCtxSynchronize() : CUDA_SUCCESS;
+// The copy's host memory is named by its twin, and read or written in the stream's turn: in a captured stream whenever
+// the graph runs, else when what the stream does before is done.
+CUresult copy_by_twin(CUdeviceptr destination, CUdeviceptr source, size_t size, bool from_host, bool to_host,
+                      CUstream stream, bool capturing) {
+    uint64_t from = source, to = destination;
+    if (from_host) {
+        if (const CUresult failure = find_server_address(reinterpret_cast<const void*>(source), size, from)) {
+            return failure;
+        }
+    }
+    if (to_host) {
+        if (const CUresult failure = find_server_address(reinterpret_cast<const void*>(destination), size, to)) {
+            return failure;
+        }
+    }
+    if (!capturing) {
+        if (const CUresult failure = prepare_device_work()) return failure;
+    }
+    Call call(Op::copy_by_twin);
+    call.value(to);
+    call.value(from);
+    call.value<uint64_t>(size);
+    call.value<uint64_t>(from_host);
+    call.value<uint64_t>(to_host);
+    call.handle(Kind::stream, stream);
+    if (!capturing) return call.post();
+    call.ask();
+    return call.result();
+}
+
+// Whether the source's bytes are not there yet, or not here: earlier work of the device or of host functions fills it,
+// or the device reaches it.
+bool is_unsettled(const void* source, size_t size) {
+    return in_twin(source, size) || (host_functions_pending() && host_memory().is_pinned(source, size));
 }
 
 CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size, CUstream stream, bool blocking) {
-    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (size == 0) return check_usable(current_context());
     if (const CUresult failure = check_device(destination, size)) return failure;
     if (!source) return CUDA_ERROR_INVALID_VALUE;
-    if (const CUresult failure = settle_source(source, size)) return failure;
+    bool capturing = false;
+    if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
+    if (capturing) {
+        return copy_by_twin(destination, reinterpret_cast<CUdeviceptr>(source), size, true, false, stream, true);
+    }
+    if (blocking) {
+        if (const CUresult failure = forbid_during_capture()) return failure;
+    }
+    if (copy_pending(source, size)) {
+        if (const CUresult failure = shim::cuCtxSynchronize()) return failure;
+    } else if (is_unsettled(source, size)) {
+        const CUresult failure =
+            copy_by_twin(destination, reinterpret_cast<CUdeviceptr>(source), size, true, false, stream, false);
+        return failure || !blocking ? failure : shim::cuStreamSynchronize(stream);
+    }
     if (const CUresult failure = upload(destination, source, size, stream)) return failure;
     // From pinned memory a blocking copy is complete when it returns; from pageable memory its bytes are taken.
     return blocking && host_memory().is_pinned(source, size) ? shim::cuStreamSynchronize(stream) : CUDA_SUCCESS;
 }
 
 CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUstream stream, bool blocking) {
-    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (size == 0) return check_usable(current_context());
     if (const CUresult failure = check_device(source, size)) return failure;
     if (!destination) return CUDA_ERROR_INVALID_VALUE;
+    bool capturing = false;
+    if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
+    if (capturing) {
+        return copy_by_twin(reinterpret_cast<CUdeviceptr>(destination), source, size, false, true, stream, true);
+    }
+    if (blocking) {
+        if (const CUresult failure = forbid_during_capture()) return failure;
+    }
+    // The stream may be waiting for what the program has written to memory that the device sees.
+    if (const CUresult failure = prepare_device_work()) return failure;
+    if (in_twin(destination, size)) {  // the device may read it: its twin gets the bytes, and this process with them
+        const CUresult failure =
+            copy_by_twin(reinterpret_cast<CUdeviceptr>(destination), source, size, false, true, stream, false);
+        return failure || !blocking ? failure : shim::cuStreamSynchronize(stream);
+    }
     if (!blocking && host_memory().is_pinned(destination, size)) {
         return download_later(destination, source, size, stream);
     }
@@ -117,7 +176,7 @@ CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUst
 }
 
 CUresult device_to_device(CUdeviceptr destination, CUdeviceptr source, size_t size, CUstream stream) {
-    if (size == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (size == 0) return check_usable(current_context());
     if (const CUresult failure = check_device(destination, size)) return failure;
     if (const CUresult failure = check_device(source, size)) return failure;
     Call call(Op::copy_within);
@@ -138,6 +197,9 @@ CUresult any_to_any(CUdeviceptr to, CUdeviceptr from, size_t size, CUstream stre
     if (to_device) return host_to_device(to, reinterpret_cast<const void*>(from), size, stream, blocking);
     if (from_device) return device_to_host(reinterpret_cast<void*>(to), from, size, stream, blocking);
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    bool capturing = false;
+    if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
+    if (capturing) return copy_by_twin(to, from, size, true, true, stream, true);
     // Between two host buffers: behind all earlier work of the stream.
     if (const CUresult failure = shim::cuStreamSynchronize(stream)) return failure;
     std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), size);

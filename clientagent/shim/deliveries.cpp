@@ -43,10 +43,10 @@ void place_copy(Decoder fields) {
 }
 
 // The device's text goes to this process's standard output, in order with what it has printed itself.
-void print(Decoder fields) {
+void print(Decoder fields, FILE* stream) {
     const std::string_view text = fields.take_text();
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
+    std::fwrite(text.data(), 1, text.size(), stream);
+    std::fflush(stream);
 }
 
 }  // namespace
@@ -60,6 +60,14 @@ uint64_t expect_copy(void* place, size_t size) {
 void forget_copy(uint64_t number) {
     const std::lock_guard held(lock);
     expected().erase(number);
+}
+
+void forget_copies(const void* place, size_t size) {
+    const std::lock_guard held(lock);
+    const auto* start = static_cast<const char*>(place);
+    std::erase_if(expected(), [&](const auto& entry) {
+        return entry.second.place < start + size && start < entry.second.place + entry.second.size;
+    });
 }
 
 bool copy_pending(const void* place, size_t size) {
@@ -76,7 +84,9 @@ void deliver(Delivery kind, std::span<const char> payload) {
         case Delivery::copied:
             return place_copy(Decoder(payload));
         case Delivery::output:
-            return print(Decoder(payload));
+            return print(Decoder(payload), stdout);
+        case Delivery::error_output:
+            return print(Decoder(payload), stderr);
         case Delivery::pages: {
             Decoder fields(payload);
             const auto address = fields.take<uint64_t>();

@@ -16,6 +16,8 @@ uint64_t expect_copy(void* place, size_t size);
 // The copy was not posted after all.
 void forget_copy(uint64_t number);
 // Whether a posted copy into any of these bytes has not arrived yet.
+// The memory is about to go: what was to come there goes nowhere.
+void forget_copies(const void* place, size_t size);
 bool copy_pending(const void* place, size_t size);
 
 }  // namespace gpuferry

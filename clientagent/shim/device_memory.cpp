@@ -1,14 +1,17 @@
 #include "device_memory.h"
 
 #include "call.h"
+#include "capture.h"
 #include "host_memory.h"
+#include "pools.h"
 #include "shim_calls.h"
 #include "twins.h"
 
 namespace gpuferry {
 namespace {
 
-constexpr uint64_t carving = 512;  // bytes
+constexpr uint64_t carving = 512;     // bytes
+constexpr uint64_t scarce_part = 16;  // of the budget
 
 constexpr uint64_t round_up(uint64_t value, uint64_t to) {
     return (value + to - 1) / to * to;
@@ -39,13 +42,12 @@ DeviceMemory& device_memory() {
     return *only;
 }
 
-void DeviceMemory::open(const Snapshot& snapshot, const std::string& lease) {
+void DeviceMemory::open(const Snapshot& snapshot) {
     const std::lock_guard held(lock_);
     granularity_ = snapshot.granularity;
     window_end_ = snapshot.window_base + snapshot.window_size;
     room_[snapshot.window_base] = snapshot.window_size;
     cursor_ = snapshot.window_base;
-    account_.open(lease);
     for (const Device& device : snapshot.devices) {
         account_.set_budget(pools_.size(), device.total, device.limit);
         pools_.emplace_back();
@@ -83,7 +85,15 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
     call.value<uint64_t>(address);
     call.value<uint64_t>(size);
     call.value<uint64_t>(static_cast<uint64_t>(device));
-    const CUresult result = call.post_anywhere();
+    // The last of the budget is asked for: contexts and code take memory that the client does not count.
+    const bool scarce = account_.left(index) < account_.total(index) / scarce_part;
+    CUresult result = CUDA_SUCCESS;
+    if (scarce) {
+        call.ask();
+        result = call.result();
+    } else {
+        result = call.post_anywhere();
+    }
     if (result) {
         give_room_back(address, size);
         account_.give_back(index, size);
@@ -95,9 +105,20 @@ CUresult DeviceMemory::unmap(CUdevice device, uint64_t address, uint64_t size) {
     Call call(Op::unmap_memory);
     call.value<uint64_t>(address);
     const CUresult result = call.post_anywhere();
-    account_.give_back(static_cast<size_t>(device), size);
+    give_back(device, size);
     give_room_back(address, size);
     return result;
+}
+
+// Another process of the lease may take what this one gives back, over a connection of its own that this one's posts do
+// not wait for: the server must have it first. A process that is alone waits for nothing.
+void DeviceMemory::give_back(CUdevice device, uint64_t bytes) {
+    if (account_.is_shared()) {
+        Call call(Op::fence_memory);
+        call.value<uint64_t>(static_cast<uint64_t>(device));
+        call.ask();
+    }
+    account_.give_back(static_cast<size_t>(device), bytes);
 }
 
 bool DeviceMemory::carve(Pool& pool, uint64_t size, uint64_t& address) {
@@ -268,8 +289,7 @@ bool DeviceMemory::charge(CUdevice device, uint64_t bytes) {
 }
 
 void DeviceMemory::discharge(CUdevice device, uint64_t bytes) {
-    const std::lock_guard held(lock_);
-    account_.give_back(static_cast<size_t>(device), bytes);
+    give_back(device, bytes);
 }
 
 void DeviceMemory::add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,
@@ -317,6 +337,12 @@ void DeviceMemory::info(CUdevice device, uint64_t& free, uint64_t& total) {
     total = account_.total(static_cast<size_t>(device));
 }
 
+bool DeviceMemory::scarce(CUdevice device) {
+    const std::lock_guard held(lock_);
+    const auto index = static_cast<size_t>(device);
+    return account_.left(index) < account_.total(index) / scarce_part;
+}
+
 template <class Which>
 void DeviceMemory::forget_all(Which which) {
     std::vector<uint64_t> gone;
@@ -332,10 +358,12 @@ void DeviceMemory::forget_all(Which which) {
 }
 
 void DeviceMemory::forget_context(const Context* context) {
+    forget_pool_blocks(context);
     forget_all([context](const Stretch& stretch) { return stretch.context == context; });
 }
 
-void DeviceMemory::forget_device(CUdevice device) {
+void DeviceMemory::forget_device(CUdevice device, const Context* primary) {
+    forget_pool_blocks(primary);
     forget_all([device](const Stretch& stretch) {
         return stretch.device == device && stretch.context && stretch.context->primary;
     });
@@ -347,6 +375,7 @@ CUresult cuMemAlloc_v2(CUdeviceptr* dptr, size_t bytesize) {
     Context* context = current_context();
     if (const CUresult failure = check_usable(context)) return failure;
     if (!dptr || !bytesize) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     return device_memory().allocate(context, bytesize, *dptr, context->device);
 }
 
@@ -369,7 +398,10 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
     const Context* context = current_context();
     if (const CUresult failure = check_usable(context)) return failure;
     if (!dptr) return CUDA_SUCCESS;
-    return device_memory().free(dptr);
+    if (const CUresult failure = forbid_during_capture()) return failure;
+    bool of_pool = false;
+    const CUresult result = free_of_pool(dptr, of_pool);
+    return of_pool ? result : device_memory().free(dptr);
 }
 
 CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {

@@ -18,18 +18,20 @@ namespace gpuferry {
 
 // What lies at a device address.
 struct Stretch {
-    enum class Origin { allocated, carved, global, mapped, managed };
+    enum class Origin { allocated, carved, global, mapped, imported, managed, managed_variable };
     uint64_t size = 0;  // bytes, as asked for
     CUdevice device = 0;
     const Context* context = nullptr;
     Origin origin = Origin::allocated;
     unsigned long long id = 0;  // CU_POINTER_ATTRIBUTE_BUFFER_ID
+
+    [[nodiscard]] bool is_managed() const { return origin == Origin::managed || origin == Origin::managed_variable; }
 };
 
 class DeviceMemory {
   public:
-    // `lease`: 32 hexadecimal digits.
-    void open(const Snapshot& snapshot, const std::string& lease);
+    // The account is open already.
+    void open(const Snapshot& snapshot);
 
     CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device);
     CUresult free(CUdeviceptr address);
@@ -56,9 +58,11 @@ class DeviceMemory {
 
     // Bytes left in the slice, and its size.
     void info(CUdevice device, uint64_t& free, uint64_t& total);
+    // Whether so little is left that what the client does not count may fail.
+    bool scarce(CUdevice device);
     // Everything of a context or GPU is gone.
     void forget_context(const Context* context);
-    void forget_device(CUdevice device);
+    void forget_device(CUdevice device, const Context* primary);
     SliceAccount& account() { return account_; }
 
   private:
@@ -79,6 +83,7 @@ class DeviceMemory {
     CUresult unmap(CUdevice device, uint64_t address, uint64_t size);
     bool carve(Pool& pool, uint64_t size, uint64_t& address);
     CUresult free_carved(uint64_t address, const Stretch& stretch);
+    void give_back(CUdevice device, uint64_t bytes);
     CUresult wait_for_resting(CUdevice device, std::unique_lock<std::mutex>& held);
     template <class Which>
     void forget_all(Which which);

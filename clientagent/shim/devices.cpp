@@ -1,6 +1,7 @@
 // cuDevice*: answered from the snapshot of the session's start.
 #include <strings.h>
 
+#include <cstdio>
 #include <cstring>
 
 #include "client.h"
@@ -37,6 +38,7 @@ CUresult cuDeviceGetCount(int* count) {
 }
 
 CUresult cuDeviceGetName(char* name, int len, CUdevice dev) {
+    if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
     if (len <= 0) return CUDA_ERROR_INVALID_VALUE;
     return of_device(dev, name, [&](const Device& device) { copy_text(device.name, name, len); });
 }
@@ -76,7 +78,9 @@ CUresult cuDeviceGetProperties(CUdevprop* prop, CUdevice dev) {
 }
 
 CUresult cuDeviceGetPCIBusId(char* pciBusId, int len, CUdevice dev) {
-    if (len <= 0) return CUDA_ERROR_INVALID_VALUE;
+    const Device* known = client().device(dev);
+    if (!known) return CUDA_ERROR_INVALID_DEVICE;
+    if (len <= 0 || static_cast<size_t>(len) <= known->bus_id.size()) return CUDA_ERROR_INVALID_VALUE;
     return of_device(dev, pciBusId, [&](const Device& device) { copy_text(device.bus_id, pciBusId, len); });
 }
 
@@ -95,7 +99,9 @@ CUresult cuDeviceGetByPCIBusId(CUdevice* dev, const char* pciBusId) {
             return CUDA_SUCCESS;
         }
     }
-    return CUDA_ERROR_INVALID_DEVICE;
+    unsigned number = 0;  // what is no bus id at all is another error
+    const bool is_id = asked.find(':') != std::string::npos && std::sscanf(asked.c_str(), "%x", &number) == 1;
+    return is_id ? CUDA_ERROR_INVALID_DEVICE : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult cuDeviceCanAccessPeer(int* canAccessPeer, CUdevice dev, CUdevice peerDev) {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "host_functions.h"
 #include "stats.h"
 
 namespace gpuferry {
@@ -30,14 +31,14 @@ std::atomic<uint32_t> entry_mode = 1;
 
 void update_entry_mode() {
     const bool ready = client().state() == ClientState::ready;
-    entry_mode.store(!ready || tracing() || counting(), std::memory_order_release);
+    entry_mode.store(!ready || tracing() || counting() || host_functions_used(), std::memory_order_release);
 }
 
 CUresult enter_slowly(Op op, bool before_init) {
     if (counting()) count_call(op);
     switch (client().state()) {
         case ClientState::ready:
-            return CUDA_SUCCESS;
+            return inside_host_function() && !before_init ? CUDA_ERROR_NOT_PERMITTED : CUDA_SUCCESS;
         case ClientState::not_initialised:
         case ClientState::forked:
             return before_init ? CUDA_SUCCESS : CUDA_ERROR_NOT_INITIALIZED;

@@ -38,6 +38,7 @@ struct Function {
     uint32_t parameter_bytes = 0;
     std::vector<int>
         blocks_by_warps;  // blocks of 1, 2, … warps that fit on a multiprocessor, without dynamic shared memory
+    std::atomic<bool> launched = false;
     std::atomic<int> dynamic_shared_limit = 0;  // bytes; CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
     [[nodiscard]] int attribute(int which) const {

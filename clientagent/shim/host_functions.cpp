@@ -4,27 +4,47 @@
 
 #include <condition_variable>
 #include <deque>
-#include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
 
 #include "call.h"
+#include "capture.h"
+#include "entry.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry {
 namespace {
 
+struct Known {
+    HostFunction function;
+    bool stays = false;
+};
+
 std::mutex lock;
 std::condition_variable& more = *new std::condition_variable;  // never destroyed: a thread waits for it at exit
 uint64_t last_id = 0;
-std::map<uint64_t, std::function<void()>>& functions() {
-    static auto* all = new std::map<uint64_t, std::function<void()>>;
+std::atomic<bool> used = false;
+thread_local bool inside = false;
+
+std::map<uint64_t, Known>& functions() {
+    static auto* all = new std::map<uint64_t, Known>;
     return *all;
 }
 std::deque<uint64_t>& turns() {
     static auto* all = new std::deque<uint64_t>;
     return *all;
+}
+
+void call_function(const HostFunction& known) {
+    inside = true;
+    if (known.callback) {
+        known.callback(known.stream, CUDA_SUCCESS, known.data);
+    } else {
+        known.function(known.data);
+    }
+    inside = false;
 }
 
 // A thread of their own runs the functions, one after the other: they may take their time, and replies go on arriving.
@@ -37,50 +57,84 @@ void run_functions() {
         turns().pop_front();
         const auto found = functions().find(id);
         if (found == functions().end()) continue;
-        const std::function<void()> function = std::move(found->second);
+        const Known known = found->second;
         held.unlock();
-        function();
+        call_function(known.function);
+        // What the function wrote to memory that the device sees is there when the stream goes on.
+        prepare_device_work();
         Call call(Op::host_function_done);
         call.value<uint64_t>(id);
         call.post_anywhere();
         held.lock();
-        functions().erase(id);
-        client().link()->listen(false);
+        if (!known.stays) {
+            functions().erase(id);
+            client().link()->listen(false);
+        }
     }
 }
 
-CUresult post_function(CUstream stream, std::function<void()> function) {
-    const Context* context = current_context();
-    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
-    uint64_t id = 0;
-    {
-        const std::lock_guard held(lock);
-        static bool started = false;
-        if (!started) {
-            sigset_t all, before;
-            sigfillset(&all);
-            pthread_sigmask(SIG_SETMASK, &all, &before);
-            std::thread(run_functions).detach();
-            pthread_sigmask(SIG_SETMASK, &before, nullptr);
-            started = true;
-        }
-        id = ++last_id;
-        functions()[id] = std::move(function);
-    }
-    client().link()->listen(true);
+void start_thread() {
+    static bool started = false;
+    if (started) return;
+    started = true;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    std::thread(run_functions).detach();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    used = true;
+    update_entry_mode();
+}
+
+CUresult post_function(CUstream stream, const HostFunction& function) {
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    bool capturing = false;
+    if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
+    const uint64_t id = add_host_function(function, capturing);
     Call call(Op::run_on_host);
     call.value<uint64_t>(id);
+    call.value<uint64_t>(capturing);
     call.handle(Kind::stream, stream);
     const CUresult result = call.post();
-    if (result) {
-        client().link()->listen(false);
-        const std::lock_guard held(lock);
-        functions().erase(id);
-    }
+    if (result) remove_host_function(id);
     return result;
 }
 
 }  // namespace
+
+uint64_t add_host_function(const HostFunction& function, bool stays) {
+    uint64_t id = 0;
+    {
+        const std::lock_guard held(lock);
+        start_thread();
+        id = ++last_id;
+        functions()[id] = {function, stays};
+    }
+    client().link()->listen(true);
+    return id;
+}
+
+void remove_host_function(uint64_t id) {
+    client().link()->listen(false);
+    const std::lock_guard held(lock);
+    functions().erase(id);
+}
+
+bool find_host_function(uint64_t id, HostFunction& function) {
+    const std::lock_guard held(lock);
+    const auto found = functions().find(id);
+    if (found == functions().end()) return false;
+    function = found->second.function;
+    return true;
+}
+
+bool inside_host_function() {
+    return inside;
+}
+
+bool host_functions_used() {
+    return used;
+}
 
 void run_host_function(uint64_t id) {
     const std::lock_guard held(lock);
@@ -97,12 +151,16 @@ namespace shim {
 
 CUresult cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void* userData) {
     if (!fn) return CUDA_ERROR_INVALID_VALUE;
-    return post_function(hStream, [fn, userData] { fn(userData); });
+    return post_function(hStream, {fn, userData, nullptr, nullptr});
+}
+
+CUresult cuLaunchHostFunc_v2(CUstream hStream, CUhostFn fn, void* userData, unsigned syncMode) {
+    return syncMode > CU_HOST_TASK_SPINWAIT ? CUDA_ERROR_INVALID_VALUE : shim::cuLaunchHostFunc(hStream, fn, userData);
 }
 
 CUresult cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void* userData, unsigned flags) {
     if (!callback || flags) return CUDA_ERROR_INVALID_VALUE;
-    return post_function(hStream, [=] { callback(hStream, CUDA_SUCCESS, userData); });
+    return post_function(hStream, {nullptr, userData, callback, hStream});
 }
 
 }  // namespace shim

@@ -4,7 +4,9 @@
 
 #include <vector>
 
+#include "capture.h"
 #include "contexts.h"
+#include "deliveries.h"
 #include "device_memory.h"
 #include "shim_calls.h"
 #include "twins.h"
@@ -65,6 +67,8 @@ void HostMemory::set_device_address(uintptr_t base, uint64_t address) {
 
 namespace {
 
+constexpr uint64_t largest_address = 1ull << 47;
+
 // Whether every page of the range belongs to this process.
 bool is_mapped(const void* start, size_t size) {
     const auto first = reinterpret_cast<uintptr_t>(start) & ~uintptr_t{4095};
@@ -80,6 +84,31 @@ void drop_host_pages(void* memory, uint64_t size) {
     give_host_addresses_back(reinterpret_cast<uint64_t>(memory), size);
 }
 
+void HostMemory::forget_context(const Context* context) {
+    std::vector<std::pair<uintptr_t, PinnedBlock>> gone;
+    {
+        const std::lock_guard held(lock_);
+        for (const auto& [base, block] : blocks_) {
+            if (block.context == context) gone.emplace_back(base, block);
+        }
+        for (const auto& [base, block] : gone) {
+            blocks_.erase(base);
+            --count_;
+        }
+    }
+    for (const auto& [base, block] : gone) {
+        forget_copies(reinterpret_cast<void*>(base), block.size);
+        if (!block.registered) {
+            end_twin(base);
+            drop_host_pages(reinterpret_cast<void*>(base), block.size);
+        } else if (block.device_address) {
+            const uint64_t start = block.device_address & ~uint64_t{4095};
+            end_twin(start);
+            give_host_addresses_back(start, block.size + (block.device_address - start));
+        }
+    }
+}
+
 namespace shim {
 
 CUresult cuMemHostAlloc(void** pp, size_t bytesize, unsigned Flags) {
@@ -87,8 +116,11 @@ CUresult cuMemHostAlloc(void** pp, size_t bytesize, unsigned Flags) {
     if (!pp) return CUDA_ERROR_INVALID_VALUE;
     constexpr unsigned known = CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
     if (Flags & ~known) return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     *pp = nullptr;
     if (!bytesize) return CUDA_SUCCESS;
+    if (bytesize > largest_address) return CUDA_ERROR_INVALID_VALUE;
+    if (bytesize > client().snapshot().host_size / 4) return CUDA_ERROR_OUT_OF_MEMORY;
     // At addresses that the server keeps free, so that a kernel can be given this very pointer.
     const uint64_t address = take_host_addresses(bytesize);
     if (!address) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -110,6 +142,7 @@ CUresult cuMemAllocHost_v2(void** pp, size_t bytesize) {
 CUresult cuMemFreeHost(void* p) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (!p) return CUDA_SUCCESS;
+    if (const CUresult failure = forbid_during_capture()) return failure;
     PinnedBlock block;
     if (!host_memory().remove(p, false, block)) return CUDA_ERROR_INVALID_VALUE;
     // As CUDA does: copies from and to this memory are over when it goes.
@@ -179,6 +212,8 @@ CUresult cuMemAllocManaged(CUdeviceptr* dptr, size_t bytesize, unsigned flags) {
     if (!dptr || !bytesize || (flags != CU_MEM_ATTACH_GLOBAL && flags != CU_MEM_ATTACH_HOST)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
+    if (const CUresult failure = forbid_during_capture()) return failure;
+    if (bytesize > largest_address) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t size = (bytesize + 4095) & ~uint64_t{4095};
     if (!device_memory().charge(context->device, size)) return CUDA_ERROR_OUT_OF_MEMORY;
     const uint64_t address = take_host_addresses(size);

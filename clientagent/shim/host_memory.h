@@ -29,6 +29,8 @@ class HostMemory {
     // The block that starts here is gone; false when there is none of this kind.
     bool remove(const void* start, bool registered, PinnedBlock& block);
     void set_device_address(uintptr_t base, uint64_t address);
+    // All blocks of a context that ends.
+    void forget_context(const Context* context);
     // The block that holds this address.
     bool find(const void* address, uintptr_t& base, PinnedBlock& block);
 

@@ -14,8 +14,9 @@ constexpr uint32_t wrapper_magic = 0x466243b1, fatbin_magic = 0xba55ed50;
 struct Wrapper {
     uint32_t magic, version;
     const char* data;
-    const void* more;
+    const char* const* linked;  // from version 2 on: NULL-terminated
 };
+constexpr size_t most_linked = 1u << 16;
 
 uint64_t elf_size(const char* image) {
     Elf64_Ehdr head;
@@ -39,22 +40,12 @@ bool looks_like_text(const char* image) {
     return *image != 0;
 }
 
-}  // namespace
-
-std::span<const char> image_bytes(const void* image) {
-    const auto* bytes = static_cast<const char*>(image);
-    uint32_t magic = 0;
-    std::memcpy(&magic, bytes, 1);
-    if (magic == 0) return {};
+// A fatbin, a cubin or a text; empty when it is none of these.
+std::span<const char> bytes_of(const char* bytes) {
+    if (*bytes == 0) return {};
     if (looks_like_text(bytes)) return {bytes, std::strlen(bytes) + 1};
+    uint32_t magic = 0;
     std::memcpy(&magic, bytes, sizeof magic);
-    if (magic == wrapper_magic) {
-        Wrapper wrapper;
-        std::memcpy(&wrapper, bytes, sizeof wrapper);
-        bytes = wrapper.data;
-        if (!bytes) return {};
-        std::memcpy(&magic, bytes, sizeof magic);
-    }
     if (magic == fatbin_magic) {
         uint16_t head = 0;
         uint64_t size = 0;
@@ -64,6 +55,33 @@ std::span<const char> image_bytes(const void* image) {
     }
     if (std::memcmp(bytes, ELFMAG, SELFMAG) == 0) return {bytes, elf_size(bytes)};
     return {};
+}
+
+}  // namespace
+
+CodeImage read_code_image(const void* image) {
+    const auto* bytes = static_cast<const char*>(image);
+    CodeImage found;
+    const auto add = [&found](const char* part) {
+        const std::span<const char> content = bytes_of(part);
+        if (!content.empty()) found.parts.push_back(content);
+        return !content.empty();
+    };
+    if (*bytes == 0) return {};
+    uint32_t magic = 0;
+    if (!looks_like_text(bytes)) std::memcpy(&magic, bytes, sizeof magic);
+    if (magic != wrapper_magic) {
+        add(bytes);
+        return found;
+    }
+    Wrapper wrapper;
+    std::memcpy(&wrapper, bytes, sizeof wrapper);
+    if (!wrapper.data || !add(wrapper.data) || wrapper.version < 2 || !wrapper.linked) return found;
+    found.linked = true;
+    for (size_t i = 0; wrapper.linked[i]; ++i) {
+        if (i == most_linked || !add(wrapper.linked[i])) return {};
+    }
+    return found;
 }
 
 }  // namespace gpuferry

@@ -7,8 +7,13 @@
 
 namespace gpuferry {
 
-// The image's bytes: a cubin, a fatbin or PTX text, without the wrapper around a fatbin. A wrapper may name several
-// fatbins: the first is the program's own. Empty when it is none of these.
-std::span<const char> image_bytes(const void* image);
+// A cubin, a fatbin or PTX text, without the wrapper around a fatbin. A wrapper of separately compiled code (nvcc
+// -rdc=true) names several fatbins that belong together: then `linked` is set, and the first is the program's own.
+// No parts: it is no image.
+struct CodeImage {
+    std::vector<std::span<const char>> parts;
+    bool linked = false;
+};
+CodeImage read_code_image(const void* image);
 
 }  // namespace gpuferry

@@ -1,18 +1,15 @@
 // Launches: checked here against the device's and the function's limits, packed by the kernel's layout, posted.
-#include <array>
 #include <cstring>
 
 #include "call.h"
-#include "functions.h"
-#include "launch_frame.h"
+#include "device_memory.h"
+#include "launch_parameters.h"
 #include "shim_calls.h"
 #include "twins.h"
 
 namespace gpuferry {
-namespace {
 
-// What the driver reports from the launch call itself.
-CUresult check_limits(const Device& device, const Function& function, const LaunchFrame& frame) {
+CUresult check_launch_limits(const Device& device, const Function& function, const LaunchFrame& frame) {
     constexpr int grid_limits[] = {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_X, CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y,
                                    CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z};
     constexpr int block_limits[] = {CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y,
@@ -32,39 +29,63 @@ CUresult check_limits(const Device& device, const Function& function, const Laun
     return CUDA_SUCCESS;
 }
 
-// The packed parameters: from the array of pointers, or as `extra` brings them.
-CUresult find_parameters(const Function& function, void** pointers, void** extra, const char*& bytes, size_t& size,
-                         std::array<char, 4096>& small, std::unique_ptr<char[]>& large) {
+CUresult pack_parameters(const Function& function, void** pointers, void** extra, PackedParameters& packed) {
     if (pointers && extra) return CUDA_ERROR_INVALID_VALUE;
     if (extra) {
-        bytes = nullptr;
         for (int i = 0; extra[i] != CU_LAUNCH_PARAM_END; i += 2) {
             if (extra[i] == CU_LAUNCH_PARAM_BUFFER_POINTER) {
-                bytes = static_cast<const char*>(extra[i + 1]);
+                packed.bytes = static_cast<const char*>(extra[i + 1]);
             } else if (extra[i] == CU_LAUNCH_PARAM_BUFFER_SIZE) {
-                size = *static_cast<const size_t*>(extra[i + 1]);
+                packed.size = *static_cast<const size_t*>(extra[i + 1]);
             } else {
                 return CUDA_ERROR_INVALID_VALUE;
             }
         }
-        if (!bytes && size) return CUDA_ERROR_INVALID_VALUE;
-        return size > most_parameter_bytes ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+        if ((!packed.bytes && packed.size) || packed.size < function.parameter_bytes) return CUDA_ERROR_INVALID_VALUE;
+        return packed.size > most_parameter_bytes ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
     }
     if (!pointers && !function.parameters.empty()) return CUDA_ERROR_INVALID_VALUE;
-    size = function.parameter_bytes;
-    char* place = small.data();
-    if (size > small.size()) {
-        large = std::make_unique<char[]>(size);
-        place = large.get();
+    packed.size = function.parameter_bytes;
+    char* place = packed.small.data();
+    if (packed.size > packed.small.size()) {
+        packed.large = std::make_unique<char[]>(packed.size);
+        place = packed.large.get();
     }
-    std::memset(place, 0, size);
+    std::memset(place, 0, packed.size);
     for (size_t i = 0; i < function.parameters.size(); ++i) {
         const Parameter& parameter = function.parameters[i];
         if (!pointers[i]) return CUDA_ERROR_INVALID_VALUE;
         std::memcpy(place + parameter.offset, pointers[i], parameter.size);
     }
-    bytes = place;
+    packed.bytes = place;
     return CUDA_SUCCESS;
+}
+
+namespace {
+
+bool is_cooperative(const LaunchFrame& frame, const CUlaunchAttribute* attributes) {
+    for (unsigned i = 0; i < frame.attributes; ++i) {
+        if (attributes[i].id == CU_LAUNCH_ATTRIBUTE_COOPERATIVE && attributes[i].value.cooperative) return true;
+    }
+    return false;
+}
+
+// All blocks of a cooperative launch must be on the device at once.
+CUresult check_cooperative(const Device& device, const Function& function, const LaunchFrame& frame) {
+    const uint64_t blocks = uint64_t{frame.grid[0]} * frame.grid[1] * frame.grid[2];
+    const auto threads = static_cast<int>(frame.block[0] * frame.block[1] * frame.block[2]);
+    const auto fitting = static_cast<uint64_t>(active_blocks(device, function, threads, frame.shared_bytes)) *
+                         static_cast<uint64_t>(device.attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT));
+    return blocks > fitting ? CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE : CUDA_SUCCESS;
+}
+
+// A function's first launch loads its code and variables: where memory is scarce, whether that succeeds is the call's
+// own answer.
+CUresult send(Call& call, Function& function, CUdevice device) {
+    const bool first = !function.launched.load(std::memory_order_relaxed) && !function.launched.exchange(true);
+    if (!first || !device_memory().scarce(device)) return call.post();
+    call.ask();
+    return call.result();
 }
 
 CUresult launch(CUfunction handle, LaunchFrame& frame, CUstream stream, void** pointers, void** extra,
@@ -72,27 +93,30 @@ CUresult launch(CUfunction handle, LaunchFrame& frame, CUstream stream, void** p
     const Context* context = current_context();
     CUresult failure = check_usable(context);
     if (failure) return failure;
-    const Function* function = find_function(handle, failure);
+    Function* function = find_function(handle, failure);
     if (!function) return failure;
-    failure = check_limits(*client().device(context->device), *function, frame);
+    const Device& device = *client().device(context->device);
+    failure = check_launch_limits(device, *function, frame);
     if (failure) return failure;
-    std::array<char, 4096> small;
-    std::unique_ptr<char[]> large;
-    const char* bytes = nullptr;
-    size_t size = 0;
-    failure = find_parameters(*function, pointers, extra, bytes, size, small, large);
+    if (frame.attributes && is_cooperative(frame, attributes)) {
+        failure = check_cooperative(device, *function, frame);
+        if (failure) return failure;
+    }
+    PackedParameters packed;
+    failure = pack_parameters(*function, pointers, extra, packed);
     if (failure) return failure;
 
-    failure = prepare_device_work({bytes, size});
+    const std::span<const char> bytes(packed.bytes, packed.size);
+    failure = prepare_device_work(bytes);
     if (failure) return failure;
-    frame.parameter_bytes = static_cast<uint32_t>(size);
+    frame.parameter_bytes = static_cast<uint32_t>(bytes.size());
     Call call(Op::launch);
     call.value<uint64_t>(function->handle);
     call.handle(Kind::stream, stream);
     call.value(frame);
-    call.bytes({bytes, size});
+    call.bytes(bytes);
     call.bytes({reinterpret_cast<const char*>(attributes), frame.attributes * sizeof(CUlaunchAttribute)});
-    return call.post();
+    return send(call, *function, context->device);
 }
 
 }  // namespace

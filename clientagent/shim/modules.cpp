@@ -14,6 +14,7 @@
 #include "images.h"
 #include "jit_options.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry {
 namespace {
@@ -66,16 +67,20 @@ CUresult ask_for_function(Image& image, const char* name, Function*& function) {
 }
 
 CUresult load(Kind kind, const void* data, unsigned options, const CUjit_option* names, void** values, Handle& handle) {
-    const std::span<const char> bytes = image_bytes(data);
-    if (bytes.empty()) return CUDA_ERROR_INVALID_IMAGE;
+    const CodeImage code = read_code_image(data);
+    if (code.parts.empty()) return CUDA_ERROR_INVALID_IMAGE;
     auto* image = new Image;
     handle = image->handle = handles_table().create(kind, image);
     Call call(Op::load_image);
     call.value<uint64_t>(handle);
     JitOptions jit;
     jit.put(call, options, names, values);
-    call.value<uint64_t>(bytes.size());
-    call.bytes(bytes);
+    call.value<uint64_t>(code.linked);
+    call.value<uint64_t>(code.parts.size());
+    for (const std::span<const char> part : code.parts) {
+        call.value<uint64_t>(part.size());
+        call.bytes(part);
+    }
     const bool answered = call.ask();
     if (answered) jit.take(call.results());
     if (call.result()) {
@@ -108,7 +113,10 @@ CUresult unload(Kind kind, Handle handle) {
     Call call(Op::unload_image);
     call.value<uint64_t>(handle);
     for (Function* function : image->in_order) handles_table().forget(function->handle);
-    for (const auto& [name, global] : image->globals) device_memory().remove_foreign(global.first);
+    for (const auto& [name, global] : image->globals) {
+        device_memory().remove_foreign(global.first);
+        end_twin(global.first);
+    }
     handles_table().forget(handle);
     return call.post_anywhere();  // the image's record stays: another thread may be looking at it
 }
@@ -139,9 +147,16 @@ CUresult get_global(Kind kind, Handle handle, const char* name, bool managed, CU
         if (call.result()) return call.result();
         const auto where = call.results().take<uint64_t>();
         const auto length = call.results().take<uint64_t>();
+        auto origin = Stretch::Origin::global;
+        if (call.results().take<uint64_t>()) {  // a managed variable: this process has it at the same address
+            const char* content = call.results().take_bytes(length);
+            if (!content) return CUDA_ERROR_UNKNOWN;
+            if (const CUresult failure = adopt_twin(where, {content, length})) return failure;
+            origin = Stretch::Origin::managed_variable;
+        }
         found = image->globals.emplace(name, std::make_pair(where, length)).first;
         const Context* context = current_context();
-        device_memory().add_foreign(where, length, context, Stretch::Origin::global, context ? context->device : 0);
+        device_memory().add_foreign(where, length, context, origin, context ? context->device : 0);
     }
     if (address) *address = found->second.first;
     if (size) *size = found->second.second;

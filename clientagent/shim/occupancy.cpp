@@ -2,13 +2,39 @@
 // reckoned here.
 #include <algorithm>
 
-#include "functions.h"
+#include "launch_parameters.h"
 #include "shim_calls.h"
 
-namespace gpuferry::shim {
+namespace gpuferry {
 namespace {
 
 constexpr int warp = 32;
+
+// Bytes of shared memory that a block takes: allocated in units of 128 bytes from compute capability 8.0 on.
+int64_t shared_of_block(const Device& device, const Function& function, size_t dynamic) {
+    const int unit = device.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) >= 8 ? 128 : 256;
+    const int64_t bytes = function.attribute(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) + static_cast<int64_t>(dynamic) +
+                          device.attribute(CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK);
+    return (bytes + unit - 1) / unit * unit;
+}
+
+}  // namespace
+
+int active_blocks(const Device& device, const Function& function, int block, size_t dynamic_shared) {
+    if (block > function.attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)) return 0;
+    if (dynamic_shared > static_cast<size_t>(function.dynamic_shared_limit)) return 0;
+    const auto warps = static_cast<size_t>((block + warp - 1) / warp);
+    if (!warps || warps > function.blocks_by_warps.size()) return 0;
+    int64_t blocks = function.blocks_by_warps[warps - 1];
+    if (dynamic_shared) {
+        const int64_t shared = shared_of_block(device, function, dynamic_shared);
+        blocks = std::min(blocks, device.attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
+    }
+    return static_cast<int>(blocks);
+}
+
+namespace shim {
+namespace {
 
 struct Kernel {
     const Function* function = nullptr;
@@ -24,27 +50,8 @@ CUresult find_kernel(CUfunction handle, Kernel& kernel) {
     return failure;
 }
 
-// Bytes of shared memory that a block takes: allocated in units of 128 bytes from compute capability 8.0 on.
-int64_t shared_of_block(const Kernel& kernel, size_t dynamic) {
-    const int unit = kernel.device->attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) >= 8 ? 128 : 256;
-    const int64_t bytes = kernel.function->attribute(CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES) +
-                          static_cast<int64_t>(dynamic) +
-                          kernel.device->attribute(CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK);
-    return (bytes + unit - 1) / unit * unit;
-}
-
 int active_blocks(const Kernel& kernel, int block, size_t dynamic) {
-    if (block > kernel.function->attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK)) return 0;
-    if (dynamic > static_cast<size_t>(kernel.function->dynamic_shared_limit)) return 0;
-    const auto warps = static_cast<size_t>((block + warp - 1) / warp);
-    if (warps > kernel.function->blocks_by_warps.size()) return 0;
-    int64_t blocks = kernel.function->blocks_by_warps[warps - 1];
-    if (dynamic) {
-        const int64_t shared = shared_of_block(kernel, dynamic);
-        blocks = std::min(blocks,
-                          kernel.device->attribute(CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR) / shared);
-    }
-    return static_cast<int>(blocks);
+    return gpuferry::active_blocks(*kernel.device, *kernel.function, block, dynamic);
 }
 
 }  // namespace
@@ -98,4 +105,5 @@ CUresult cuOccupancyMaxPotentialBlockSize(int* minGridSize, int* blockSize, CUfu
                                                            dynamicSMemSize, blockSizeLimit, 0);
 }
 
-}  // namespace gpuferry::shim
+}  // namespace shim
+}  // namespace gpuferry

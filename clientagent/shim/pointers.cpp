@@ -3,6 +3,7 @@
 
 #include "device_memory.h"
 #include "host_memory.h"
+#include "peers.h"
 #include "shim_calls.h"
 
 namespace gpuferry::shim {
@@ -25,16 +26,17 @@ CUresult of_device(void* data, CUpointer_attribute attribute, CUdeviceptr addres
         case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
             return put(data, address);
         case CU_POINTER_ATTRIBUTE_HOST_POINTER:
-            if (stretch.origin != Stretch::Origin::managed) return CUDA_ERROR_INVALID_VALUE;
+            if (!stretch.is_managed()) return CUDA_ERROR_INVALID_VALUE;
             return put(data, address);
         case CU_POINTER_ATTRIBUTE_IS_MANAGED:
-            return put(data, static_cast<unsigned>(stretch.origin == Stretch::Origin::managed));
+            return put(data, static_cast<unsigned>(stretch.is_managed()));
         case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
         case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
         case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
             return put(data, 0U);
         case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
-            return put(data, 0U);  // its mappings are virtual memory, which legacy IPC does not take
+            return put(data, static_cast<unsigned>(stretch.origin == Stretch::Origin::allocated ||
+                                                   stretch.origin == Stretch::Origin::carved));
         case CU_POINTER_ATTRIBUTE_BUFFER_ID:
         case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:
             return put(data, stretch.id);
@@ -51,7 +53,9 @@ CUresult of_device(void* data, CUpointer_attribute attribute, CUdeviceptr addres
         case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
             return put(data, uint64_t{CU_MEM_HANDLE_TYPE_NONE});
         case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-            return put(data, unsigned{CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE});
+            return put(data,
+                       unsigned{reaches(current_context(), stretch.device) ? CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
+                                                                           : CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE});
         case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
             return put(data, CUmemoryPool{});
         default:

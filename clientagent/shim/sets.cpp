@@ -1,4 +1,5 @@
 // cuMemset*: posted once the whole stretch is known to be device memory.
+#include "capture.h"
 #include "contexts.h"
 #include "device_memory.h"
 #include "shim_calls.h"
@@ -8,7 +9,7 @@ namespace gpuferry::shim {
 namespace {
 
 CUresult check(CUdeviceptr address, uint64_t count, uint64_t size) {
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = check_usable(current_context())) return failure;
     if (address % size) return CUDA_ERROR_INVALID_VALUE;
     uint64_t bytes = 0;
     if (__builtin_mul_overflow(count, size, &bytes)) return CUDA_ERROR_INVALID_VALUE;
@@ -17,7 +18,7 @@ CUresult check(CUdeviceptr address, uint64_t count, uint64_t size) {
 }
 
 CUresult check_rows(CUdeviceptr address, uint64_t pitch, uint64_t width, uint64_t height, uint64_t size) {
-    if (width == 0 || height == 0) return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+    if (width == 0 || height == 0) return check_usable(current_context());
     uint64_t bytes = 0;
     if (__builtin_mul_overflow(width, size, &bytes)) return CUDA_ERROR_INVALID_VALUE;
     if (height > 1 && pitch < bytes) return CUDA_ERROR_INVALID_VALUE;
@@ -26,6 +27,12 @@ CUresult check_rows(CUdeviceptr address, uint64_t pitch, uint64_t width, uint64_
         return CUDA_ERROR_INVALID_VALUE;
     }
     return check(address, all / size, size);
+}
+
+// A call that sets nothing still tells that its stream's capture has failed.
+CUresult nothing(CUresult failure, CUstream stream) {
+    bool capturing = false;
+    return failure ? failure : ask_capturing(stream, capturing);
 }
 
 }  // namespace
@@ -44,15 +51,15 @@ CUresult cuMemsetD32_v2(CUdeviceptr dstDevice, unsigned ui, size_t N) {
 }
 CUresult cuMemsetD8Async(CUdeviceptr dstDevice, unsigned char uc, size_t N, CUstream hStream) {
     const CUresult failure = check(dstDevice, N, 1);
-    return failure || !N ? failure : forward_cuMemsetD8Async(dstDevice, uc, N, hStream);
+    return failure || !N ? nothing(failure, hStream) : forward_cuMemsetD8Async(dstDevice, uc, N, hStream);
 }
 CUresult cuMemsetD16Async(CUdeviceptr dstDevice, unsigned short us, size_t N, CUstream hStream) {
     const CUresult failure = check(dstDevice, N, 2);
-    return failure || !N ? failure : forward_cuMemsetD16Async(dstDevice, us, N, hStream);
+    return failure || !N ? nothing(failure, hStream) : forward_cuMemsetD16Async(dstDevice, us, N, hStream);
 }
 CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned ui, size_t N, CUstream hStream) {
     const CUresult failure = check(dstDevice, N, 4);
-    return failure || !N ? failure : forward_cuMemsetD32Async(dstDevice, ui, N, hStream);
+    return failure || !N ? nothing(failure, hStream) : forward_cuMemsetD32Async(dstDevice, ui, N, hStream);
 }
 CUresult cuMemsetD2D8_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height) {
     const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 1);

@@ -1,15 +1,19 @@
 // cuMemcpy2D*, cuMemcpy3D*, copies between host memory and arrays: the host's rows are gathered into packed pieces, and
 // scattered from them.
+#include "shapes.h"
+
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
 #include "call.h"
+#include "capture.h"
 #include "device_memory.h"
 #include "host_memory.h"
 #include "shim_calls.h"
+#include "twins.h"
 
-namespace gpuferry::shim {
+namespace gpuferry {
 namespace {
 
 CUDA_MEMCPY3D as_3d(const CUDA_MEMCPY2D& flat) {
@@ -130,15 +134,41 @@ CUresult check_side(CUmemorytype type, CUdeviceptr address, CUarray array, const
     }
 }
 
+CUresult check_sides(const CUDA_MEMCPY3D& copy) {
+    const CUresult failure = check_side(copy.srcMemoryType, copy.srcDevice, copy.srcArray, copy.srcHost, copy.srcPitch,
+                                        copy.srcXInBytes, copy);
+    return failure ? failure
+                   : check_side(copy.dstMemoryType, copy.dstDevice, copy.dstArray, copy.dstHost, copy.dstPitch,
+                                copy.dstXInBytes, copy);
+}
+
+// Host memory by its address on the server. The twin holds everything from the host pointer on to the last row's end.
+CUresult localise_host(const void* host, size_t x, size_t y, size_t z, size_t pitch, size_t height,
+                       const CUDA_MEMCPY3D& copy, uint64_t& address) {
+    const size_t rows = (z + copy.Depth - 1) * height + y + copy.Height;
+    return find_server_address(host, (rows - 1) * pitch + x + copy.WidthInBytes, address);
+}
+
+CUresult copy_shape_captured(CUDA_MEMCPY3D copy, CUstream stream) {
+    if (const CUresult failure = localise_copy(copy)) return failure;
+    Call call(Op::shape_captured);
+    call.value(copy);
+    call.handle(Kind::stream, stream);
+    call.ask();
+    return call.result();
+}
+
 CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking) {
-    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = check_usable(current_context())) return failure;
+    const Handle resolved = resolve_stream(stream);
+    if (resolved > 2 && !handles_table().living(Kind::stream, resolved)) return CUDA_ERROR_INVALID_HANDLE;
     if (copy.WidthInBytes == 0 || copy.Height == 0 || copy.Depth == 0) return CUDA_SUCCESS;
-    resolve_unified(copy);
-    CUresult failure = check_side(copy.srcMemoryType, copy.srcDevice, copy.srcArray, copy.srcHost, copy.srcPitch,
-                                  copy.srcXInBytes, copy);
+    bool capturing = false;
+    CUresult failure = ask_capturing(stream, capturing);
     if (failure) return failure;
-    failure = check_side(copy.dstMemoryType, copy.dstDevice, copy.dstArray, copy.dstHost, copy.dstPitch,
-                         copy.dstXInBytes, copy);
+    if (capturing) return copy_shape_captured(copy, stream);
+    resolve_unified(copy);
+    failure = check_sides(copy);
     if (failure) return failure;
     const bool from_host = copy.srcMemoryType == CU_MEMORYTYPE_HOST, to_host = copy.dstMemoryType == CU_MEMORYTYPE_HOST;
     if (from_host && to_host) return copy_on_host(copy, stream);
@@ -176,6 +206,27 @@ CUresult from_array(void* destination, CUarray array, size_t offset, size_t byte
 
 }  // namespace
 
+CUresult localise_copy(CUDA_MEMCPY3D& copy) {
+    resolve_unified(copy);
+    if (const CUresult failure = check_sides(copy)) return failure;
+    uint64_t address = 0;
+    if (copy.srcMemoryType == CU_MEMORYTYPE_HOST) {
+        const CUresult failure = localise_host(copy.srcHost, copy.srcXInBytes, copy.srcY, copy.srcZ, copy.srcPitch,
+                                               copy.srcHeight, copy, address);
+        if (failure) return failure;
+        copy.srcHost = reinterpret_cast<const void*>(address);
+    }
+    if (copy.dstMemoryType == CU_MEMORYTYPE_HOST) {
+        const CUresult failure = localise_host(copy.dstHost, copy.dstXInBytes, copy.dstY, copy.dstZ, copy.dstPitch,
+                                               copy.dstHeight, copy, address);
+        if (failure) return failure;
+        copy.dstHost = reinterpret_cast<void*>(address);
+    }
+    return CUDA_SUCCESS;
+}
+
+namespace shim {
+
 CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D* pCopy) {
     return pCopy ? copy_shape(as_3d(*pCopy), nullptr, true) : CUDA_ERROR_INVALID_VALUE;
 }
@@ -205,4 +256,5 @@ CUresult cuMemcpyAtoHAsync_v2(void* dstHost, CUarray srcArray, size_t srcOffset,
     return from_array(dstHost, srcArray, srcOffset, ByteCount, hStream);
 }
 
-}  // namespace gpuferry::shim
+}  // namespace shim
+}  // namespace gpuferry

@@ -89,7 +89,7 @@ bool SliceAccount::is_living(size_t slot) const {
     return slot == own_ || (descriptor_ >= 0 && is_locked(descriptor_, first_slot + static_cast<long long>(slot)));
 }
 
-void SliceAccount::open(const std::string& lease) {
+bool SliceAccount::open(const std::string& lease) {
     remove_dead_accounts();
     path_ = path_of(lease);
     while (true) {
@@ -127,6 +127,7 @@ void SliceAccount::open(const std::string& lease) {
         descriptor_ = -1;
     }
     set_lock(F_UNLCK, whole, false);
+    return memory_ != &alone_;
 }
 
 bool SliceAccount::watch(const std::string& lease) {
@@ -176,7 +177,7 @@ uint64_t SliceAccount::used_by_all(size_t device, bool& others) const {
 }
 
 bool SliceAccount::take(size_t device, uint64_t bytes) {
-    if (device >= most_slice_devices) return false;
+    if (device >= most_slice_devices || surrendered_) return false;
     auto& own = memory_->slots[own_].used[device];
     const uint64_t limit = memory_->budgets[device].limit;
     if (bytes > limit) return false;
@@ -197,8 +198,12 @@ bool SliceAccount::take(size_t device, uint64_t bytes) {
     return fits;
 }
 
+bool SliceAccount::is_shared() const {
+    return descriptor_ >= 0 && is_locked(descriptor_, first_slot, most_slice_processes);
+}
+
 void SliceAccount::give_back(size_t device, uint64_t bytes) {
-    if (device < most_slice_devices) memory_->slots[own_].used[device] -= bytes;
+    if (device < most_slice_devices && !surrendered_) memory_->slots[own_].used[device] -= bytes;
 }
 
 uint64_t SliceAccount::left(size_t device) const {
@@ -213,6 +218,11 @@ void SliceAccount::each_process(size_t device, const std::function<void(uint64_t
         const SliceSlot& each = memory_->slots[slot];
         if (each.process && is_living(slot)) visit(each.process, each.used[device]);
     }
+}
+
+void SliceAccount::surrender() {
+    surrendered_ = true;
+    for (auto& bytes : memory_->slots[own_].used) bytes = 0;
 }
 
 // The slot stays as it is: nobody counts it any more once the process is gone.

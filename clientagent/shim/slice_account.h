@@ -30,13 +30,16 @@ struct SliceMemory {
 
 class SliceAccount {
   public:
-    // Takes a slot. Where the shared memory cannot be used, this process counts alone. `lease` is 32 hexadecimal
-    // digits.
-    void open(const std::string& lease);
+    // Takes a slot. False where the shared memory cannot be used: then this process counts alone. `lease` is 32
+    // hexadecimal digits.
+    bool open(const std::string& lease);
     // Looks on without a slot of its own; false when no process has opened the account.
     bool watch(const std::string& lease);
     // A GPU of the lease. Processes that open it while others live share the least limit.
     void set_budget(size_t device, uint64_t total, uint64_t limit);
+
+    // Whether other living processes count here too.
+    [[nodiscard]] bool is_shared() const;
 
     // Takes bytes of a GPU's slice; false when there are not as many. The caller is alone in this process.
     bool take(size_t device, uint64_t bytes);
@@ -47,6 +50,8 @@ class SliceAccount {
     // Every living process of the lease with the bytes it holds of a GPU.
     void each_process(size_t device, const std::function<void(uint64_t process, uint64_t bytes)>& visit);
 
+    // The session is lost, and all that this process held with it: it takes nothing any more.
+    void surrender();
     // This process is about to end.
     void close();
     // In a forked child: the parent goes on alone.
@@ -63,6 +68,7 @@ class SliceAccount {
     int descriptor_ = -1;
     size_t own_ = most_slice_processes;  // that is: none
     SliceMemory alone_;
+    std::atomic<bool> surrendered_ = false;
     SliceMemory* memory_ = &alone_;
 };
 

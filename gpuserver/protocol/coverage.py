@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 
 from gpuserver.protocol.declare import Class
+from gpuserver.protocol.nvml_specification import read_nvml_specification
 from gpuserver.protocol.specification import Specification, read_specification
 
 MEANING = {
@@ -25,14 +26,21 @@ def rows(specification: Specification) -> list[tuple[str, str, str]]:
     return [(c.symbol, c.call_class.value, c.declaration.family) for c in specification.calls.values()]
 
 
+def nvml_rows() -> list[tuple[str, str, str]]:
+    """The same of NVML: what is not declared answers NVML_ERROR_NOT_SUPPORTED."""
+    calls = read_nvml_specification().calls.values()
+    return [(c.symbol, c.declaration.call_class.value, c.declaration.family) for c in calls]
+
+
 def as_text(specification: Specification) -> str:
     lines = [f"{symbol:<60} {call_class:<8} {family}".rstrip() for symbol, call_class, family in rows(specification)]
     counts = Counter(call_class for _, call_class, _ in rows(specification))
     lines += ["", *(f"{counts[c.value]:>4} {c.value:<8} {MEANING[c]}" for c in Class)]
     done = sum(n for c, n in counts.items() if c != Class.NOT_YET.value)
-    return "\n".join(
-        [*lines, f"{done:>4} of {len(specification.calls)} functions of CUDA {specification.header.version}\n"]
-    )
+    lines += [f"{done:>4} of {len(specification.calls)} functions of CUDA {specification.header.version}", ""]
+    lines += [f"{s:<60} {c:<8} {f}" for s, c, f in nvml_rows() if c != Class.NOT_YET.value]
+    answered = sum(c != Class.NOT_YET.value for _, c, _ in nvml_rows())
+    return "\n".join([*lines, "", f"{answered:>4} of {len(nvml_rows())} functions of NVML\n"])
 
 
 def as_markdown(specification: Specification) -> str:
@@ -55,6 +63,15 @@ def as_markdown(specification: Specification) -> str:
         "| function | class | family |",
         "|---|---|---|",
         *(f"| `{symbol}` | {call_class} | {family} |" for symbol, call_class, family in rows(specification)),
+        "",
+        "## NVML",
+        "",
+        f"{sum(c != Class.NOT_YET.value for _, c, _ in nvml_rows())} of {len(nvml_rows())} exported symbols; "
+        "the others answer NVML_ERROR_NOT_SUPPORTED.",
+        "",
+        "| function | class | family |",
+        "|---|---|---|",
+        *(f"| `{s}` | {c} | {f} |" for s, c, f in nvml_rows() if c != Class.NOT_YET.value),
     ]
     return "\n".join(lines) + "\n"
 

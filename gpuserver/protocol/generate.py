@@ -1,7 +1,8 @@
 """Writes every file that follows from the specification: `python -m gpuserver.protocol.generate PART FOLDER`.
 
 Parts: `protocol` (operation numbers, the table of the driver's entry points), `shim` (the client's stubs and exports),
-`worker` (the handlers), `null` (the null driver's defaults). CMake runs it at build time; nothing of it is committed.
+`worker` (the handlers), `null` (the null driver's defaults), and `nvml_…` the same for NVML. CMake runs it at build
+time; nothing of it is committed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gpuserver.protocol import generate_null, generate_protocol, generate_shim, generate_worker
+from gpuserver.protocol import generate_null, generate_nvml, generate_protocol, generate_shim, generate_worker
+from gpuserver.protocol.nvml_specification import read_nvml_specification
 from gpuserver.protocol.specification import Specification, read_specification
 
 PARTS: dict[str, Callable[[Specification], dict[str, str]]] = {
@@ -18,6 +20,9 @@ PARTS: dict[str, Callable[[Specification], dict[str, str]]] = {
     "shim": generate_shim.files,
     "worker": generate_worker.files,
     "null": generate_null.files,
+    "nvml_protocol": lambda _: generate_nvml.protocol_files(read_nvml_specification()),
+    "nvml_shim": lambda _: generate_nvml.shim_files(read_nvml_specification()),
+    "nvml_worker": lambda _: generate_nvml.worker_files(read_nvml_specification()),
 }
 
 

@@ -25,6 +25,7 @@ from gpuserver.protocol.declare import (
     Shape,
 )
 from gpuserver.protocol.header import Function, Header, Parameter, read_header
+from gpuserver.protocol.nvml_specification import read_nvml_specification
 
 PER_THREAD = re.compile(r"(\w+)_pt(?:ds|sz)")
 PLAIN_CLASSES = frozenset({Class.CREATE, Class.ASYNC, Class.SYNC})
@@ -86,6 +87,7 @@ class Specification:
             f"{c.symbol}:{c.call_class.name}:" + ",".join(f"{f.type}/{f.direction.value}/{f.count}" for f in c.fields)
             for c in self.calls.values()
         )
+        text += read_nvml_specification().text
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

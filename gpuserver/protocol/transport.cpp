@@ -41,6 +41,7 @@ int connect_socket(int family, const sockaddr* address, socklen_t size, int time
         fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK);
         const int on = 1;  // fails on a UNIX socket, which has no Nagle algorithm to turn off
         setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        notice_silence(descriptor);
         return descriptor;
     }
     const int error = errno;
@@ -81,6 +82,16 @@ int connect_tcp(const std::string& address, int timeout_ms) {
 }
 
 }  // namespace
+
+void notice_silence(int descriptor) {
+    const int on = 1, idle_s = 10, between_s = 5, probes = 4;
+    const unsigned unacknowledged_ms = 30'000;
+    setsockopt(descriptor, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPINTVL, &between_s, sizeof between_s);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+    setsockopt(descriptor, IPPROTO_TCP, TCP_USER_TIMEOUT, &unacknowledged_ms, sizeof unacknowledged_ms);
+}
 
 Connection::~Connection() {
     close(descriptor_);

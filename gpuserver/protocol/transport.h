@@ -36,6 +36,10 @@ class Connection {
     int descriptor_;
 };
 
+// Makes the operating system end a connection whose other end no longer answers, within about half a minute: a link
+// that is cut says nothing. No effect on a UNIX socket.
+void notice_silence(int descriptor);
+
 // `host:port`, `[v6 address]:port` or `unix:/path`; waits at most `timeout_ms` for the connection. Raises
 // TransportError.
 int connect_to(const std::string& address, int timeout_ms);

@@ -44,9 +44,40 @@ bool localise(Request& in, CUDA_RESOURCE_DESC& description) {
     return in.good();
 }
 
+// Pointers of the client's mean nothing here.
+bool localise(Request&, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
+    allocation.accessDescs = nullptr;
+    allocation.accessDescCount = 0;
+    allocation.poolProps.win32SecurityAttributes = nullptr;
+    return true;
+}
+
+namespace {
+
+// Host memory may be named only where it is the client's own: in a twin.
+bool is_twin(Request& in, const void* host, size_t x, size_t y, size_t z, size_t pitch, size_t height,
+             const CUDA_MEMCPY3D& copy) {
+    const uint64_t rows_before = z * height + y, rows = (copy.Depth - 1) * height + copy.Height;
+    uint64_t start = 0, bytes = 0;
+    if (__builtin_mul_overflow(rows_before, pitch, &start) || __builtin_mul_overflow(rows, pitch, &bytes)) return false;
+    if (bytes < pitch || bytes - pitch > ~uint64_t{0} - copy.WidthInBytes - x) return false;
+    return in.session.twins.holds(reinterpret_cast<uint64_t>(host) + start, bytes - pitch + x + copy.WidthInBytes);
+}
+
+}  // namespace
+
 bool localise(Request& in, CUDA_MEMCPY3D& copy) {
     if (copy.srcMemoryType == CU_MEMORYTYPE_ARRAY) copy.srcArray = in.inner(Kind::array, copy.srcArray);
     if (copy.dstMemoryType == CU_MEMORYTYPE_ARRAY) copy.dstArray = in.inner(Kind::array, copy.dstArray);
+    const bool source_good =
+        copy.srcMemoryType != CU_MEMORYTYPE_HOST ||
+        is_twin(in, copy.srcHost, copy.srcXInBytes, copy.srcY, copy.srcZ, copy.srcPitch, copy.srcHeight, copy);
+    const bool destination_good =
+        copy.dstMemoryType != CU_MEMORYTYPE_HOST ||
+        is_twin(in, copy.dstHost, copy.dstXInBytes, copy.dstY, copy.dstZ, copy.dstPitch, copy.dstHeight, copy);
+    // Whether an address is one of the device's is for the client to say.
+    const bool told = copy.srcMemoryType != CU_MEMORYTYPE_UNIFIED && copy.dstMemoryType != CU_MEMORYTYPE_UNIFIED;
+    if (!source_good || !destination_good || !told) in.fail(CUDA_ERROR_INVALID_VALUE);
     return in.good();
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "nvml_session.h"
 #include "session.h"
 
 namespace {
@@ -20,6 +21,8 @@ struct Arguments {
     std::vector<uint64_t> memory;  // bytes of each GPU, 0 for the whole
     int account = -1;              // the shared memory of the lease's account
     size_t slot = 0;               // this session's place in it
+    std::string nvml;              // a library: this process reads NVML, and no CUDA
+    std::string gpus;              // for NVML: which, and the slice of each
 };
 
 // `1024,2048`: MiB of each GPU, in the order in which the session numbers them.
@@ -44,6 +47,10 @@ Arguments parse(int count, char** words) {
             arguments.memory = read_sizes(words[i + 1]);
         } else if (name == "--account") {
             arguments.account = std::atoi(words[i + 1]);
+        } else if (name == "--nvml") {
+            arguments.nvml = words[i + 1];
+        } else if (name == "--gpus") {
+            arguments.gpus = words[i + 1];
         } else if (name == "--slot") {
             arguments.slot = std::strtoull(words[i + 1], nullptr, 10);
         } else {
@@ -52,7 +59,8 @@ Arguments parse(int count, char** words) {
     }
     if (arguments.socket < 0) {
         throw std::runtime_error(
-            "usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB,…] [--account FD --slot N]");
+            "usage: gpuferry-worker --socket FD [--driver PATH] [--memory-mib MIB,…] [--account FD --slot N] | "
+            "--socket FD --nvml PATH --gpus GPU:MIB,…");
     }
     return arguments;
 }
@@ -95,7 +103,14 @@ int main(int count, char** words) {
     try {
         if (count == 3 && std::strcmp(words[1], "--describe") == 0) return describe(words[2]);
         const Arguments arguments = parse(count, words);
+        gpuferry::notice_silence(arguments.socket);
         prctl(PR_SET_PDEATHSIG, SIGKILL);  // without the daemon nobody accounts for this session's memory
+        if (!arguments.nvml.empty()) {
+            gpuferry::worker::NvmlSession session(arguments.socket, arguments.nvml,
+                                                  gpuferry::worker::parse_gpus(arguments.gpus));
+            session.serve();
+            return 0;
+        }
         gpuferry::worker::load_driver(arguments.driver);
         gpuferry::worker::prepare_handlers();
         gpuferry::worker::Account account(arguments.account, arguments.slot);

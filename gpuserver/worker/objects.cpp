@@ -61,6 +61,12 @@ Handle Objects::name_of(Kind kind, void* real, Handle owner) {
     return handle;
 }
 
+Handle Objects::known(Kind kind, void* real) const {
+    const auto& all = by_real_[static_cast<int>(kind)];
+    const auto found = all.find(real);
+    return real && found != all.end() ? found->second : 0;
+}
+
 void Objects::forget_owned(Handle owner) {
     std::vector<Handle> gone;
     const auto [first, last] = owned_.equal_range(owner);

@@ -32,6 +32,8 @@ class Objects {
     bool bind(Handle handle, void* real, CUresult failed, Handle owner);
     // The handle of a real object, new if it had none; 0 for null.
     Handle name_of(Kind kind, void* real, Handle owner);
+    // The handle of a real object, 0 when it has none.
+    [[nodiscard]] Handle known(Kind kind, void* real) const;
     // The object stays, with another real one behind it; what it owned is gone.
     void replace(Handle handle, void* real);
     // The object is gone, and what it owned with it.

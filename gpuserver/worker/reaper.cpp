@@ -15,8 +15,8 @@ void Reaper::add(Job job) {
     more_.notify_one();
 }
 
-void Reaper::give_back(CUcontext context, uint64_t address, const Mapping& mapping) {
-    add({context, address, mapping, {}});
+void Reaper::give_back(CUcontext context, uint64_t address, const Mapping& mapping, std::function<void()> then) {
+    add({context, address, mapping, std::move(then)});
 }
 
 void Reaper::fence(CUcontext context, std::function<void()> then) {

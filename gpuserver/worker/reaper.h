@@ -22,8 +22,8 @@ struct Mapping {
 
 class Reaper {
   public:
-    // Unmaps and releases when all work issued to `context` so far is complete.
-    void give_back(CUcontext context, uint64_t address, const Mapping& mapping);
+    // Unmaps and releases when all work issued to `context` so far is complete; `then` runs when it is.
+    void give_back(CUcontext context, uint64_t address, const Mapping& mapping, std::function<void()> then);
     // Runs `then` on the reaper's thread once everything given so far is back and `context` has caught up.
     void fence(CUcontext context, std::function<void()> then);
     // Waits until everything given so far is back.

@@ -4,6 +4,24 @@
 
 namespace gpuferry::worker {
 
+namespace {
+
+// What CUDA says of a handle of this kind that is none.
+CUresult error_of_stale(Kind kind) {
+    switch (kind) {
+        case Kind::graph:
+        case Kind::graph_node:
+        case Kind::graph_exec:
+        case Kind::memory_pool:
+        case Kind::allocation:
+            return CUDA_ERROR_INVALID_VALUE;
+        default:
+            return CUDA_ERROR_INVALID_HANDLE;
+    }
+}
+
+}  // namespace
+
 void* Request::look_up(Kind kind, Handle handle) {
     if (handle == 0) return nullptr;
     // The legacy and the per-thread default stream are no objects. The client never sends the latter.
@@ -15,7 +33,7 @@ void* Request::look_up(Kind kind, Handle handle) {
     }
     const Object* object = session.objects.find(kind, handle);
     if (!object) {
-        fail(CUDA_ERROR_INVALID_HANDLE);
+        fail(error_of_stale(kind));
         return nullptr;
     }
     if (object->failed) fail(object->failed);

@@ -19,6 +19,7 @@ class Request;
 bool localise(Request& in, CUlaunchAttribute& attribute);
 bool localise(Request& in, CUDA_RESOURCE_DESC& description);
 bool localise(Request& in, CUDA_MEMCPY3D& copy);
+bool localise(Request& in, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
 
 class Request {
   public:
@@ -104,7 +105,8 @@ class Request {
             fields_.spoil();
             return nullptr;
         }
-        auto& block = rooms_.emplace_back(new std::max_align_t[count * sizeof(T) / sizeof(std::max_align_t) + 1]());
+        // Bytes, so that every one of them is zero; `new` aligns them for any type.
+        auto& block = rooms_.emplace_back(std::make_unique<std::byte[]>(count * sizeof(T) + 1));
         return reinterpret_cast<T*>(block.get());
     }
 
@@ -126,7 +128,7 @@ class Request {
     Decoder fields_;
     CUresult failure_ = CUDA_SUCCESS;
     Handle last_[static_cast<int>(Kind::count)] = {};
-    std::deque<std::unique_ptr<std::max_align_t[]>> rooms_;
+    std::deque<std::unique_ptr<std::byte[]>> rooms_;
 };
 
 class Answer {

@@ -72,4 +72,27 @@ void serve_copy_within(Request& in, Answer& out) {
     out.result = driver.cuMemcpyDtoDAsync_v2(destination, source, size, stream);
 }
 
+// Host memory named by its twin, which is read or written in the stream's turn; in a captured stream whenever the graph
+// runs.
+void serve_copy_by_twin(Request& in, Answer& out) {
+    const auto destination = in.value<uint64_t>();
+    const auto source = in.value<uint64_t>();
+    const auto size = in.value<uint64_t>();
+    const auto from_host = in.value<uint64_t>(), to_host = in.value<uint64_t>();
+    const auto stream = in.handle<CUstream>(Kind::stream);
+    Twins& twins = in.session.twins;
+    if (!in.good() || (from_host && !twins.holds(source, size)) || (to_host && !twins.holds(destination, size))) {
+        return out.refuse(in);
+    }
+    if (from_host && !to_host) {
+        out.result = driver.cuMemcpyHtoDAsync_v2(destination, reinterpret_cast<const void*>(source), size, stream);
+    } else if (to_host && !from_host) {
+        out.result = driver.cuMemcpyDtoHAsync_v2(reinterpret_cast<void*>(destination), source, size, stream);
+    } else if (from_host) {
+        out.result = driver.cuMemcpyAsync(destination, source, size, stream);
+    } else {
+        out.refuse(in);
+    }
+}
+
 }  // namespace gpuferry::worker

@@ -2,19 +2,19 @@
 #include "session.h"
 
 namespace gpuferry::worker {
-namespace {
 
-// Whether the stretch lies in the window, on its granules, and touches nothing that is mapped.
-bool is_free(const Session& session, uint64_t address, uint64_t size) {
-    if (!size || address % session.granularity || size % session.granularity) return false;
-    if (address < session.window_base || address - session.window_base > session.window_size) return false;
-    if (size > session.window_size - (address - session.window_base)) return false;
-    const auto next = session.mappings.lower_bound(address);
-    if (next != session.mappings.end() && next->first < address + size) return false;
-    if (next == session.mappings.begin()) return true;
+bool Session::is_free(uint64_t address, uint64_t size) const {
+    if (!size || address % granularity || size % granularity) return false;
+    if (address < window_base || address - window_base > window_size) return false;
+    if (size > window_size - (address - window_base)) return false;
+    const auto next = mappings.lower_bound(address);
+    if (next != mappings.end() && next->first < address + size) return false;
+    if (next == mappings.begin()) return true;
     const auto before = std::prev(next);
     return before->first + before->second.size <= address;
 }
+
+namespace {
 
 CUresult map(Session& session, uint64_t address, uint64_t size, size_t device) {
     CUmemAllocationProp prop{};
@@ -39,6 +39,7 @@ CUresult map(Session& session, uint64_t address, uint64_t size, size_t device) {
     }
     CUmemAccessDesc access{prop.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     result = driver.cuMemSetAccess(address, size, &access, 1);
+    if (!result) result = session.peers.grant(session, address, size, device);
     if (result) {
         driver.cuMemUnmap(address, size);
         driver.cuMemRelease(mapping.memory);
@@ -55,7 +56,7 @@ void serve_map_memory(Request& in, Answer& out) {
     const auto size = in.value<uint64_t>();
     const auto device = in.value<uint64_t>();
     Session& session = in.session;
-    if (!in.good() || device >= session.devices.size() || !is_free(session, address, size)) return out.refuse(in);
+    if (!in.good() || device >= session.devices.size() || !session.is_free(address, size)) return out.refuse(in);
     if (!session.quota.take(device, size)) {
         out.result = CUDA_ERROR_OUT_OF_MEMORY;
         return;
@@ -71,8 +72,9 @@ void serve_unmap_memory(Request& in, Answer& out) {
     if (!in.good() || found == session.mappings.end() || found->second.held) return out.refuse(in);
     const Mapping mapping = found->second;
     session.mappings.erase(found);
-    session.quota.give_back(mapping.device, mapping.size);
-    session.reaper.give_back(session.devices[mapping.device].primary, address, mapping);
+    // It counts until the GPU has it back: else the lease would hold more than its slice for a while.
+    session.reaper.give_back(session.devices[mapping.device].primary, address, mapping,
+                             [&session, mapping] { session.quota.give_back(mapping.device, mapping.size); });
     out.result = CUDA_SUCCESS;
 }
 
@@ -140,7 +142,7 @@ void serve_map_physical(Request& in, Answer& out) {
     const auto offset = in.value<uint64_t>();
     const auto memory = in.handle<CUmemGenericAllocationHandle>(Kind::allocation);
     Session& session = in.session;
-    if (!in.good() || !memory || !is_free(session, address, size)) return out.refuse(in);
+    if (!in.good() || !memory || !session.is_free(address, size)) return out.refuse(in);
     out.result = driver.cuMemMap(address, size, offset, memory, 0);
     if (out.result == CUDA_ERROR_INVALID_VALUE) {
         session.reaper.drain();  // the address is about to be free
@@ -156,7 +158,9 @@ void serve_unmap_physical(Request& in, Answer& out) {
     const auto address = in.value<uint64_t>();
     Session& session = in.session;
     const auto found = session.mappings.find(address);
-    if (!in.good() || found == session.mappings.end() || !found->second.held) return out.refuse(in);
+    if (!in.good() || found == session.mappings.end() || !found->second.held || found->second.memory) {
+        return out.refuse(in);
+    }
     out.result = driver.cuMemUnmap(address, found->second.size);
     session.mappings.erase(found);
 }

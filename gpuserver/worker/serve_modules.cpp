@@ -30,6 +30,14 @@ struct Describer {
     }
 };
 
+// What nvcc's start-up code registers for separately compiled code: fatbins that the driver links.
+struct LinkedWrapper {
+    uint32_t magic = 0x466243b1, version = 2;
+    const void* fatbin = nullptr;
+    const void* const* linked = nullptr;  // NULL-terminated
+};
+constexpr uint64_t most_parts = 1u << 16;
+
 // What the client needs to validate and encode launches. Raises nothing; an attribute that the driver lacks is
 // `no_attribute`.
 CUresult describe(const Describer& about, void* function, Encoder& answer) {
@@ -86,15 +94,6 @@ void put_functions(Session& session, const Describer& about, Handle owner, Answe
     }
 }
 
-size_t device_of_current(Session& session) {
-    CUdevice device = 0;
-    if (driver.cuCtxGetDevice(&device)) return 0;
-    for (size_t i = 0; i < session.devices.size(); ++i) {
-        if (session.devices[i].device == device) return i;
-    }
-    return 0;
-}
-
 void load_module(Request& in, Answer& out, Handle name, JitOptions& options, const void* image) {
     CUmodule module = nullptr;
     out.result =
@@ -117,7 +116,7 @@ void load_library(Request& in, Answer& out, Handle name, JitOptions& options, co
     options.put_results(answer);
     if (out.result) return;
     in.bind(name, out.result, library, 0);
-    const Describer about{true, in.session.devices[device_of_current(in.session)].device};
+    const Describer about{true, in.session.devices[in.session.device_of_current()].device};
     put_functions<CUkernel>(
         in.session, about, name, out, [&](unsigned* n) { return driver.cuLibraryGetKernelCount(n, library); },
         [&](CUkernel* all, unsigned n) { return driver.cuLibraryEnumerateKernels(all, n, library); },
@@ -129,12 +128,19 @@ void load_library(Request& in, Answer& out, Handle name, JitOptions& options, co
 void serve_load_image(Request& in, Answer& out) {
     const auto name = in.value<uint64_t>();
     JitOptions options(in);
-    const std::string_view image = in.fields().take_text();
-    if (!in.good() || image.empty()) return out.refuse(in);
-    // The driver may keep reading behind a PTX text's end: it gets a copy of its own, with a zero behind it.
-    const std::string copy(image);
-    if (kind_of(name) == Kind::module) return load_module(in, out, name, options, copy.c_str());
-    if (kind_of(name) == Kind::library) return load_library(in, out, name, options, copy.c_str());
+    const bool linked = in.value<uint64_t>();
+    const auto count = in.value<uint64_t>();
+    // The driver may keep reading behind a PTX text's end: it gets copies of its own, with a zero behind each.
+    std::vector<std::string> parts;
+    while (in.good() && parts.size() < std::min(count, most_parts)) parts.emplace_back(in.fields().take_text());
+    if (!in.good() || parts.empty() || parts.front().empty() || (!linked && count != 1)) return out.refuse(in);
+    std::vector<const void*> others;
+    for (size_t i = 1; i < parts.size(); ++i) others.push_back(parts[i].c_str());
+    others.push_back(nullptr);
+    const LinkedWrapper wrapper{.fatbin = parts.front().c_str(), .linked = others.data()};
+    const void* image = linked ? static_cast<const void*>(&wrapper) : parts.front().c_str();
+    if (kind_of(name) == Kind::module) return load_module(in, out, name, options, image);
+    if (kind_of(name) == Kind::library) return load_library(in, out, name, options, image);
     out.refuse(in);
 }
 
@@ -174,7 +180,7 @@ void serve_find_function(Request& in, Answer& out) {
     if (out.result) return;
     Encoder answer(out.payload);
     answer.put<uint64_t>(in.session.objects.name_of(Kind::function, function, owner));
-    const Describer about{library, in.session.devices[device_of_current(in.session)].device};
+    const Describer about{library, in.session.devices[in.session.device_of_current()].device};
     out.result = describe(about, function, answer);
 }
 
@@ -200,6 +206,12 @@ void serve_find_global(Request& in, Answer& out) {
     Encoder answer(out.payload);
     answer.put<uint64_t>(address);
     answer.put<uint64_t>(size);
+    unsigned shared = 0;
+    if (out.result || driver.cuPointerGetAttribute(&shared, CU_POINTER_ATTRIBUTE_IS_MANAGED, address)) shared = 0;
+    answer.put<uint64_t>(shared);
+    if (!shared) return;
+    in.session.twins.adopt(address, size);
+    answer.put_bytes(reinterpret_cast<const char*>(address), size);
 }
 
 void serve_library_module(Request& in, Answer& out) {
@@ -221,7 +233,7 @@ void serve_set_function_attribute(Request& in, Answer& out) {
     }
     if (!in.good() || !function) return out.refuse(in);
     if (owner) {
-        const auto index = device < 0 ? device_of_current(in.session) : static_cast<size_t>(device);
+        const auto index = device < 0 ? in.session.device_of_current() : static_cast<size_t>(device);
         if (index >= in.session.devices.size()) return out.refuse(in);
         auto* kernel = reinterpret_cast<CUkernel>(function);
         out.result = driver.cuKernelSetAttribute(attribute, value, kernel, in.session.devices[index].device);

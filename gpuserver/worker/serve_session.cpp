@@ -137,6 +137,7 @@ void put_error_texts(Encoder& snapshot) {
 void serve_open_session(Request& in, Answer& out) {
     Session& session = in.session;
     if (session.window_base) session.end("the client opened its session twice");
+    if (in.value<uint64_t>() && in.good()) session.quota.be_patient();
     out.result = open_devices(session);
     if (out.result) return;
     Encoder snapshot(out.payload);

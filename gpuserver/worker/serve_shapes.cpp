@@ -27,8 +27,9 @@ void serve_shape_in(Request& in, Answer& out) {
     if (!in.good() || !is_device_side(copy.dstMemoryType) || size != packed_bytes(copy) || size > copy_chunk) {
         return out.refuse(in);
     }
-    copy.srcMemoryType = CU_MEMORYTYPE_HOST;
+    copy.srcMemoryType = CU_MEMORYTYPE_DEVICE;  // the host's side becomes a staging block
     if (!localise(in, copy)) return out.refuse(in);
+    copy.srcMemoryType = CU_MEMORYTYPE_HOST;
     auto block = session.staging.take(size, session.current(), out.result);
     if (!block) return;
     std::memcpy(block->memory, bytes, size);
@@ -54,8 +55,9 @@ void serve_shape_out(Request& in, Answer& out) {
         size > copy_chunk) {
         return out.refuse(in);
     }
-    copy.dstMemoryType = CU_MEMORYTYPE_HOST;
+    copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
     if (!localise(in, copy)) return out.refuse(in);
+    copy.dstMemoryType = CU_MEMORYTYPE_HOST;
     auto staged = std::make_shared<Staged>();
     staged->size = size;
     staged->block = session.staging.take(size, session.current(), out.result);
@@ -79,6 +81,14 @@ void serve_shape_within(Request& in, Answer& out) {
     const auto stream = in.handle<CUstream>(Kind::stream);
     if (!in.good() || !is_device_side(copy.srcMemoryType) || !is_device_side(copy.dstMemoryType)) return out.refuse(in);
     if (!localise(in, copy)) return out.refuse(in);
+    out.result = driver.cuMemcpy3DAsync_v2(&copy, stream);
+}
+
+// In a captured stream: host memory is named by its twin, and read and written whenever the graph runs.
+void serve_shape_captured(Request& in, Answer& out) {
+    auto copy = in.value<CUDA_MEMCPY3D>();
+    const auto stream = in.handle<CUstream>(Kind::stream);
+    if (!in.good() || !localise(in, copy)) return out.refuse(in);
     out.result = driver.cuMemcpy3DAsync_v2(&copy, stream);
 }
 

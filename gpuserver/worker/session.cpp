@@ -31,12 +31,14 @@ bool makes_visible(uint16_t op, CUresult result) {
 
 Session::Session(int descriptor, std::vector<uint64_t> memory, Account& account)
     : account(account), device_memory(std::move(memory)), connection_(descriptor), input_(input_size) {
-    output.capture();
+    output.capture(STDOUT_FILENO, stdout);
+    errors.capture(STDERR_FILENO, stderr);
 }
 
 void Session::end(const std::string& reason) {
-    std::fprintf(stderr, "gpuferry-worker: session ended: %s\n", reason.c_str());
-    std::fflush(nullptr);
+    const int log = errors.original();
+    if (const std::string text = errors.take(); !text.empty()) dprintf(log, "%s", text.c_str());
+    dprintf(log, "gpuferry-worker: session ended: %s\n", reason.c_str());
     _exit(1);
 }
 
@@ -157,6 +159,21 @@ CUresult Session::make_current(Handle handle) {
     return CUDA_SUCCESS;
 }
 
+bool Session::settle_frees() {
+    if (host_functions.pending()) return false;
+    reaper.drain();
+    return true;
+}
+
+size_t Session::device_of_current() const {
+    CUdevice device = 0;
+    if (driver.cuCtxGetDevice(&device)) return 0;
+    for (size_t i = 0; i < devices.size(); ++i) {
+        if (devices[i].device == device) return i;
+    }
+    return 0;
+}
+
 void Session::latch(CUresult error, Op op) {
     const std::lock_guard held(replying_);
     if (latched_ == CUDA_SUCCESS) {
@@ -189,6 +206,11 @@ void Session::send_device_changes() {
     if (const std::string text = output.take(); !text.empty()) {
         const uint64_t size = text.size();
         send_delivery(Delivery::output, {reinterpret_cast<const char*>(&size), sizeof size}, text);
+    }
+    if (const std::string text = errors.take(); !text.empty()) {
+        dprintf(errors.original(), "%s", text.c_str());  // into this server's log as well
+        const uint64_t size = text.size();
+        send_delivery(Delivery::error_output, {reinterpret_cast<const char*>(&size), sizeof size}, text);
     }
     if (!twins.any()) return;
     twins.collect([this](uint64_t address, std::span<const char> bytes) {

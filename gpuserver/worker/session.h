@@ -12,9 +12,11 @@
 #include "device_output.h"
 #include "host_functions.h"
 #include "objects.h"
+#include "peer_access.h"
 #include "quota.h"
 #include "reaper.h"
 #include "request.h"
+#include "shared_memory.h"
 #include "staging.h"
 #include "transport.h"
 #include "twins.h"
@@ -52,9 +54,14 @@ class Session {
     // Makes the context current in the dispatcher thread.
     CUresult make_current(Handle handle);
     [[nodiscard]] CUcontext current() const { return current_; }
+    // The place in `devices` of the current context's GPU.
+    [[nodiscard]] size_t device_of_current() const;
 
     // Reads the next `size` bytes of the request's bulk data, wherever they are now.
     void take_bulk(void* place, size_t size);
+
+    // Waits until the GPU has everything back that was freed; false while it may wait for the client itself.
+    bool settle_frees();
 
     // A reply, from any thread: copies that have become visible go ahead of it; with `visible`, the reply of a call
     // that makes all device work visible, so do the device's output and its changes of host memory.
@@ -74,14 +81,18 @@ class Session {
     Objects objects;
     std::vector<SessionDevice> devices;
     Account& account;
-    Quota quota{account};
+    Quota quota{account, [this] { return settle_frees(); }};
     Staging staging;
     Waiters waiters;
     Reaper reaper;
     std::map<uint64_t, Mapping> mappings;  // by address: the client's device memory
+    PeerAccess peers;
+    SharedMemory shared_memory;
+    // Whether the stretch lies in the window, on its granules, and touches nothing that is mapped.
+    [[nodiscard]] bool is_free(uint64_t address, uint64_t size) const;
     Twins twins;
     HostFunctions host_functions{*this};
-    DeviceOutput output;
+    DeviceOutput output, errors;
     uint64_t window_base = 0, window_size = 0, granularity = 0;
     uint64_t host_base = 0, host_size = 0;  // where the client may have twins of its host memory
     std::vector<uint64_t> device_memory;    // the slices' sizes, 0 for the whole GPU

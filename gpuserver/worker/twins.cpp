@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "session.h"
@@ -33,14 +34,25 @@ CUresult Twins::make(uint64_t address, uint64_t size, bool charged, size_t devic
         if (charged) quota.give_back(device, size);
         return result;
     }
-    twins_.emplace(address, Twin{size, std::make_unique<char[]>(size), charged, device});
+    twins_.emplace(address, Twin{size, std::make_unique<char[]>(size), charged, device, false});
     return CUDA_SUCCESS;
+}
+
+void Twins::adopt(uint64_t address, uint64_t size) {
+    const std::lock_guard held(lock_);
+    Twin twin{size, std::make_unique<char[]>(size), false, 0, true};
+    std::memcpy(twin.known.get(), reinterpret_cast<const char*>(address), size);
+    twins_.insert_or_assign(address, std::move(twin));
 }
 
 CUresult Twins::end(uint64_t address, Quota& quota) {
     const std::lock_guard held(lock_);
     const auto found = twins_.find(address);
     if (found == twins_.end()) return CUDA_ERROR_INVALID_VALUE;
+    if (found->second.adopted) {
+        twins_.erase(found);
+        return CUDA_SUCCESS;
+    }
     auto* place = reinterpret_cast<void*>(address);
     const CUresult result = driver.cuMemHostUnregister(place);
     if (result) return result;  // the driver still uses it: it stays
@@ -48,6 +60,15 @@ CUresult Twins::end(uint64_t address, Quota& quota) {
     if (found->second.charged) quota.give_back(found->second.device, found->second.size);
     twins_.erase(found);
     return result;
+}
+
+bool Twins::holds(uint64_t address, uint64_t size) {
+    const std::lock_guard held(lock_);
+    auto at = twins_.upper_bound(address);
+    if (at == twins_.begin()) return false;
+    --at;
+    const uint64_t offset = address - at->first;
+    return offset <= at->second.size && size <= at->second.size - offset;
 }
 
 CUresult Twins::write(uint64_t address, std::span<const char> bytes) {
@@ -70,10 +91,11 @@ void Twins::collect(const std::function<void(uint64_t, std::span<const char>)>& 
     for (auto& [address, twin] : twins_) {
         const auto* memory = reinterpret_cast<const char*>(address);
         for (uint64_t start = 0; start < twin.size; start += page) {
+            const uint64_t part = std::min(page, twin.size - start);
             char* known = twin.known.get() + start;
-            if (std::memcmp(memory + start, known, page) == 0) continue;
-            std::memcpy(known, memory + start, page);
-            send(address + start, {known, page});
+            if (std::memcmp(memory + start, known, part) == 0) continue;
+            std::memcpy(known, memory + start, part);
+            send(address + start, {known, part});
         }
     }
 }

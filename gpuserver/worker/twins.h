@@ -19,9 +19,13 @@ class Twins {
   public:
     // Pinned memory of this size at this address. `device` is charged where `charged` says so (managed memory).
     CUresult make(uint64_t address, uint64_t size, bool charged, size_t device, Quota& quota);
+    // Memory of the driver's own that host and device share: a managed variable.
+    void adopt(uint64_t address, uint64_t size);
     CUresult end(uint64_t address, Quota& quota);
     // The client's program changed these bytes: those that differ from what both ends knew.
     CUresult write(uint64_t address, std::span<const char> bytes);
+    // Whether one twin holds the whole range: the only host memory that a client may name.
+    [[nodiscard]] bool holds(uint64_t address, uint64_t size);
     [[nodiscard]] bool any() const { return !twins_.empty(); }
     // Calls `send` with each stretch that the device has changed.
     void collect(const std::function<void(uint64_t address, std::span<const char> bytes)>& send);
@@ -32,6 +36,7 @@ class Twins {
         std::unique_ptr<char[]> known;
         bool charged = false;
         size_t device = 0;
+        bool adopted = false;  // not made here
     };
     std::mutex lock_;
     std::map<uint64_t, Twin> twins_;

@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceSite]:
     site = ServiceSite(folder / "site", f"sqlite:///{folder}/appliance.db")
     site.serve()
     try:
-        site.await_up()
+        site.await_up(120)
         yield site
     finally:
         site.close()

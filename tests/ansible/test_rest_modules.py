@@ -198,3 +198,25 @@ def test_pool_info_and_what_a_wrong_connection_is_told(control: Control, site: S
     assert "Give `appliance_ca_path` the site's certificate authority" in played.refusal("wrong authority")
     assert "The appliance at https://127.0.0.1:1 does not answer" in played.refusal("nobody there"), "module_defaults"
     assert "group x: the token 'reader' has scope read; this needs operator." in played.refusal("read only")
+
+
+def test_a_held_lease_ends_with_the_play(control: Control, site: ServiceSite, server: str) -> None:
+    site.enrol("client", "blocked")
+    script = control.script()
+    script.foreseen("foreseen", "hold_lease", client="blocked", name="block", memory_mib=500)
+    script.task("hold", "hold_lease", client="blocked", name="block", memory_mib=500)
+    script.task("again", "hold_lease", client="blocked", name="block", memory_mib=500)
+    script.task("in the block", "pool_info", gather=["leases"])
+    script.refused("nobody's", "hold_lease", client="nobody", name="block")
+    script.refused("the end", "pool_info", server="nobody").tasks[-1].pop("ignore_errors")
+    played = script.play(ok=False)
+
+    lease = played["hold"]["lease"]
+    assert (played["foreseen"]["changed"], played["hold"]["changed"], played["again"]["changed"]) == (True, True, False)
+    assert [each["id"] for each in played["in the block"]["leases"] if each["client"] == "blocked"] == [lease["id"]]
+    assert "lease block of nobody: there is no client 'nobody'. There are: " in played.refusal("nobody's")
+    end = time.monotonic() + 60
+    with site.api as api:
+        while api.get(f"/v1/leases/{lease['id']}").json()["state"] != "ended":
+            assert time.monotonic() < end, "nobody gave it back"
+            time.sleep(0.05)

@@ -1,8 +1,10 @@
 """Runs the corpus: CUDA programs and Python scripts that know nothing of gpuferry, each in every available way.
 
-A way is how a program comes to its GPU. `native`: the software GPU in the program's own process. `sanitized`: the same,
-built with AddressSanitizer and UBSan (for compiled programs). `hardware`: a real GPU and NVIDIA's driver.
-GPUFERRY_WAYS chooses (comma-separated; default `native`); a test body never asks which it is.
+A way is how a program comes to its GPU. `native`: the software GPU in the program's own process. `forwarded`: a GPU
+server on this machine that has the same software GPU. `both`: natively and then forwarded; what the two print and save
+must be the same, byte for byte. `sanitized`: natively, built with AddressSanitizer and UBSan (for compiled programs).
+`hardware`: a real GPU and NVIDIA's driver.
+GPUFERRY_WAYS chooses (comma-separated; default `both`); a test body never asks which it is.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,12 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT / "tests" / "gpuserver" / "forwarding")]
+
+from program_servers import ProgramServers  # noqa: E402
+
+from clientagent.run import find_shim  # noqa: E402
+
 BUILD = ROOT / "build" / "programs"
 TIME_LIMIT = 560  # seconds; a program that hangs must not hold the suite
 Array = npt.NDArray[Any]
@@ -59,6 +68,7 @@ WAYS: dict[str, Callable[[Mapping[str, object]], list[str]]] = {
     "sanitized": sanitized,
     "hardware": hardware,
 }
+FORWARDED = frozenset({"forwarded", "both"})
 
 
 @dataclass
@@ -84,6 +94,7 @@ class Runner:
 
     way: str
     folder: Path
+    servers: ProgramServers | None  # for the ways that forward
 
     def __call__(
         self,
@@ -92,28 +103,63 @@ class Runner:
         options: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
         status: int = 0,
+        library: str = "",
     ) -> Result:
-        prefix = WAYS[self.way](options or {})
-        # Processes share a software GPU's memory by its UUID, as they would a real one's: each program gets its own.
-        uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(int(str((options or {}).get("devices", 1)))))
-        variables = {**os.environ, "PYTHONPATH": str(ROOT), "GPUFERRY_SOFTGPU_UUID": uuids, **(environment or {})}
+        """`library`: what the program loads beside libcuda; without it in the client's folder, it runs natively."""
+        options = options or {}
+        words, variables = list(map(str, command)), dict(environment or {})
+        forwards = self.servers is not None and (not library or (find_shim() / library).exists())
+        if self.servers is None or not forwards:
+            # Processes share a software GPU's memory by its UUID, as they would a real one's: each program gets its
+            # own.
+            uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(int(str(options.get("devices", 1)))))
+            variables = {"GPUFERRY_SOFTGPU_UUID": uuids, **variables}
+            return self.run([*WAYS.get(self.way, native)(options), *words], variables, status)
+        server = self.servers.with_options(options)
+        if self.way == "forwarded":
+            return self.run([*server.prefix(), *words], variables, status)
+        before = self.files()
+        alone = self.run([*native(options), *words], {"GPUFERRY_SOFTGPU_UUID": server.uuids, **variables}, status)
+        saved = self.files()
+        for name in saved:
+            (self.folder / name).unlink()
+        for name, content in before.items():
+            (self.folder / name).write_bytes(content)
+        result = self.run([*server.prefix(), *words], variables, status)
+        assert result.output == alone.output, f"natively:\n{alone.output}\nforwarded:\n{result.output}"
+        different = [n for n in {**saved, **self.files()} if saved.get(n) != self.files().get(n)]
+        assert not different, f"natively and forwarded the program saved different files: {different}"
+        return result
+
+    def files(self) -> dict[str, bytes]:
+        """What lies in the program's folder; caches in folders below do not count."""
+        return {p.name: p.read_bytes() for p in self.folder.iterdir() if p.is_file()}
+
+    def run(self, command: Sequence[str], variables: Mapping[str, str], status: int) -> Result:
         done = subprocess.run(
-            [*prefix, *map(str, command)],
+            command,
             cwd=self.folder,
-            env=variables,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
             capture_output=True,
             text=True,
             timeout=TIME_LIMIT,
             check=False,
         )
-        shown = f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        shown = f"{' '.join(command)}: status {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         assert done.returncode == status, shown
         return Result(done.returncode, done.stdout, done.stderr, self.folder)
 
 
-@pytest.fixture(params=os.environ.get("GPUFERRY_WAYS", "native").split(","))
+@pytest.fixture(scope="session")
+def program_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProgramServers]:
+    with ExitStack() as stack:
+        yield ProgramServers(stack, tmp_path_factory.mktemp("servers"))
+
+
+@pytest.fixture(params=os.environ.get("GPUFERRY_WAYS", "both").split(","))
 def run_program(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
-    return Runner(request.param, tmp_path)
+    servers = request.getfixturevalue("program_servers") if request.param in FORWARDED else None
+    return Runner(request.param, tmp_path, servers)
 
 
 @functools.cache
@@ -177,12 +223,16 @@ def run_python(run_program: Runner) -> Iterator[Callable[..., Result]]:
         arguments: Sequence[str] = (),
         options: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
+        library: str = "",
     ) -> Result:
         # What NVRTC made is kept between runs, beside the built programs: compiling a hundred kernels takes minutes.
         cache = {"CUPY_CACHE_DIR": str(BUILD / "cupy"), "NUMBA_CACHE_DIR": str(run_program.folder / "numba")}
         script = HERE / "python" / f"{name}.py"
         return run_program(
-            [sys.executable, script, *arguments], options=options, environment={**cache, **(environment or {})}
+            [sys.executable, script, *arguments],
+            options=options,
+            environment={**cache, **(environment or {})},
+            library=library,
         )
 
     return run

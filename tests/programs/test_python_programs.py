@@ -160,7 +160,7 @@ def test_numba(run_python: Run) -> None:
 
 
 def test_nvml(run_python: Run) -> None:
-    lines = run_python("nvml_report", options={"devices": 2, "memory": 2048}).lines
+    lines = run_python("nvml_report", options={"devices": 2, "memory": 2048}, library="libnvidia-ml.so.1").lines
     assert lines[:2] == ["devices 2", "driver version True True"]
     for index in range(2):
         assert lines[2 + 2 * index] == f"device {index} True True True True {index} True"

@@ -1,6 +1,6 @@
 """Takes the pictures of docs/console: every screen of a furnished site at 80×24 and 160×50, as SVG.
 
-    python tests/tui/make_pictures.py [docs/console]
+    python tests/tui/make_pictures.py [docs/console [NAME-80x24 ...]]
 
 A simulated vCenter, a real appliance, daemons over the real bus; nothing in the pictures is drawn by hand.
 """
@@ -53,7 +53,7 @@ async def create_server(pilot: Pilot[int]) -> None:
 async def server(pilot: Pilot[int]) -> None:
     await tab(1)(pilot)
     await pilot.press("enter")
-    await until(pilot, lambda: shows(pilot.app, "torchrun"))
+    await until(pilot, lambda: len(pilot.app.screen_stack) == 2 and shows(pilot.app, "ada"))
 
 
 async def help_page(pilot: Pilot[int]) -> None:
@@ -102,12 +102,15 @@ async def take(site: ConsoleSite, folder: Path, name: str, step: Step, size: tup
         (folder / f"{name}-{size[0]}x{size[1]}.svg").write_text(picture)
 
 
-async def take_all(site: ConsoleSite, folder: Path) -> None:
-    for size in SIZES:
+async def take_all(site: ConsoleSite, folder: Path, wanted: list[str]) -> None:
+    for size in reversed(SIZES):
         for name, step in SCREENS.items():
-            await take(site, folder, name, step, size)
+            if not wanted or f"{name}-{size[0]}x{size[1]}" in wanted:
+                await take(site, folder, name, step, size)
     for theme in (DAY, COLOUR_BLIND, NO_COLOUR):
-        await take(site, folder, f"pool-{theme.name.removeprefix('gpuferry-')}", tab(1), SIZES[0], theme.name)
+        name = f"pool-{theme.name.removeprefix('gpuferry-')}"
+        if not wanted or name in wanted:
+            await take(site, folder, name, tab(1), SIZES[0], theme.name)
 
 
 def main() -> None:
@@ -130,7 +133,7 @@ def main() -> None:
                 api.post("/v1/runs", json={"kind": "passthrough", "parameters": host})
                 wrong = {"vcenter": "lab", "host": "esx-09.example.test", "on": True}
                 api.post("/v1/runs", json={"kind": "passthrough", "parameters": wrong})
-            asyncio.run(take_all(site, folder))
+            asyncio.run(take_all(site, folder, sys.argv[2:]))
         finally:
             site.close()
 

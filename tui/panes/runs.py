@@ -75,7 +75,7 @@ class RunsPane(Pane):
     RunsPane #told { width: 1fr; height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     RunsPane ProgressBar { width: auto; height: 1; }
     RunsPane ProgressBar Bar { width: 24; }
-    RunsPane #why { height: auto; max-height: 3; color: $error; }
+    RunsPane #why { height: auto; max-height: 5; color: $error; }
     RunsPane #detail { height: 1fr; }
     RunsPane #steps { width: 1fr; height: 1fr; }
     RunsPane #log { display: none; width: 50; height: 1fr; background: $surface; }

@@ -34,14 +34,19 @@ def given(options, *names):
     return values
 
 
+WAITING = ("await-", "resume-")
+"""Steps of these names only wait, or put back what an earlier step set aside: they are no change of their own."""
+
+
 def would_do(steps):
     """The steps of a dry run that have something to do."""
-    return [each for each in steps if each["state"] == "pending"]
+    return [each for each in steps if each["state"] == "pending" and not each["name"].startswith(WAITING)]
 
 
 def did(steps):
     """The steps of a run that changed something."""
-    return [each for each in steps if each["did"] and each["state"] in ("done", "running", "failed")]
+    acted = [each for each in steps if each["did"] and not each["name"].startswith(WAITING)]
+    return [each for each in acted if each["state"] in ("done", "running", "failed")]
 
 
 def brief(steps):
@@ -49,8 +54,12 @@ def brief(steps):
     return [{key: each[key] for key in ("name", "title", "state", "found", "did")} for each in steps]
 
 
-def settle(task, kind, parameters):
+def settle(task, kind, parameters, repeated=(), finished=None, host_key=None):
     """Bring about what a run of this kind brings about, and start one only where something is missing.
+
+    `repeated` names steps that a run does again whenever it comes to them, so that a dry run cannot tell whether they
+    are needed; `finished()` can, and is asked when nothing else is missing. `host_key` is the fingerprint of the
+    machine's SSH key, or `accept-new`: a key that waits for somebody who confirms it is confirmed then.
 
     Returns the facts of the task: `changed`, `steps`, `run` and the parts of the difference. In check mode the steps
     are those of the dry run. A run that does the same already is waited for first.
@@ -64,12 +73,24 @@ def settle(task, kind, parameters):
         if task.dry or not task.options["wait"]:
             return facts(False, other)
         follow(task, other, end)
+    waiting = key_to_confirm(task, planned, host_key)
+    if waiting is not None:
+        if task.dry:
+            # What comes behind the key cannot be seen yet: the machine has never been logged in to.
+            for each in planned["steps"]:
+                if each["state"] == "failed":
+                    each.update(state="pending", did="would be done")
+            return facts(True, planned, would_do(planned["steps"]))
+        task.api.post("/v1/host-keys/%s/confirm" % quoted(waiting["id"]), {"fingerprint": waiting["fingerprint"]})
+        return settle(task, kind, parameters, repeated, finished)
     if planned["error"]:
         task.fail(
             "%s cannot be done: %s %s" % (kind, sentence(planned["error"]), planned["remedy"]),
             steps=brief(planned["steps"]),
         )
     missing = would_do(planned["steps"])
+    if missing and finished is not None and all(each["name"] in repeated for each in missing) and finished():
+        missing = []
     if not missing or task.dry:
         return facts(bool(missing), planned, missing)
     started = task.api.post("/v1/runs", {"kind": kind, "parameters": parameters}).body
@@ -82,13 +103,28 @@ def settle(task, kind, parameters):
     return facts(bool(changes), ended, changes)
 
 
+def key_to_confirm(task, planned, host_key):
+    """The host key that a dry run stopped at, if `host_key` is its fingerprint. Fails when it is another one."""
+    if not planned["error"] or host_key is None:
+        return None
+    for each in task.api.every("/v1/host-keys", confirmed="false"):
+        if each["fingerprint"] in planned["error"] and each["target"] in planned["error"]:
+            if host_key in ("accept-new", each["fingerprint"]):
+                return each
+            task.fail(
+                "%s shows the SSH host key %s, not %s. Compare it with the machine's own before you give it as "
+                "`host_key`." % (each["target"], each["fingerprint"], host_key)
+            )
+    return None
+
+
 def facts(changed, run, changes=()):
-    """What `settle` returns. The difference names the steps: what was found, and that it is done."""
+    """What `settle` returns. The difference names the steps; what they found and did is in `steps`."""
     return {
         "changed": changed,
         "run": run["id"] if run["revision"] else None,
         "steps": brief(run["steps"]),
-        "before": {each["title"]: each["found"] for each in changes},
+        "before": {each["title"]: "to be done" for each in changes},
         "after": {each["title"]: "done" for each in changes},
     }
 
@@ -141,14 +177,27 @@ def sentence(text):
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def vcenter_named(task, name):
-    """The vCenter with this name. Fails when the appliance does not know it."""
-    return task.named("/v1/vcenters", name, "vCenter")
+UNSEEN = {
+    "changed": True,
+    "run": None,
+    "steps": [],
+    "before": {"Everything": "to be done"},
+    "after": {"Everything": "done"},
+}
+"""What check mode foresees where the vCenter itself is only foreseen."""
+
+
+def only_foreseen(task, name):
+    """Whether this is check mode and the appliance does not know the vCenter, which an earlier task would add."""
+    if not task.dry or task.api.named("/v1/vcenters", name) is not None:
+        return False
+    task.module.warn("The appliance does not know the vCenter %s: what it holds cannot be foreseen." % name)
+    return True
 
 
 def inventory_of(task, name, seconds=60):
-    """What a vCenter holds; waits for a vCenter that was added just now."""
-    path = "/v1/vcenters/%s/inventory" % vcenter_named(task, name)["id"]
+    """What a vCenter holds; waits for a vCenter that was added just now. Fails when the appliance does not know it."""
+    path = "/v1/vcenters/%s/inventory" % task.named("/v1/vcenters", name, "vCenter")["id"]
     end = time.monotonic() + seconds
     while True:
         try:

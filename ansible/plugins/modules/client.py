@@ -34,9 +34,23 @@ options:
   address:
     description: The address of any Linux machine, of a vCenter or not.
     type: str
+  host_key:
+    description:
+      - Fingerprint of the machine's SSH host key, as in V(SHA256:uNiVztksCsDhcc0u9e8BrQYn6b...), when nobody has
+        confirmed that key yet. C(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) shows it on the machine.
+      - V(accept-new) trusts the key that the machine shows first; a changed key is refused all the same.
+      - VMs that say their key in their own record in vCenter need neither.
+    type: str
   environment:
     description: Variables of the agent's service.
     type: dict
+  redeploy:
+    description:
+      - V(when_needed) deploys to a machine whose agent is missing or of another version than the appliance.
+      - V(always) deploys anew, as after a change of O(environment), and always counts as a change.
+    type: str
+    choices: [when_needed, always]
+    default: when_needed
   group:
     description: The name of its group. A new client without one joins V(default).
     type: str
@@ -110,9 +124,11 @@ steps:
 from ansible_collections.gpuferry.pool.plugins.module_utils.rest import ApplianceError
 from ansible_collections.gpuferry.pool.plugins.module_utils.runs import (
     SSH_SPEC,
+    UNSEEN,
     WAIT_SPEC,
     given,
     inventory_of,
+    only_foreseen,
     settle,
 )
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import MEETINGS, Task, chosen, differing, limit
@@ -134,29 +150,53 @@ def deployed(task):
 
 def apply(task):
     options = task.options
-    if options["vcenter"]:
+    unseen = bool(options["vcenter"]) and only_foreseen(task, options["vcenter"])
+    if options["vcenter"] and not unseen:
         inventory_of(task, options["vcenter"])
     if options["state"] == "absent":
         remove(task)
     groups = {each["id"]: each["name"] for each in task.api.every("/v1/groups")}
     if options["group"] and options["group"] not in groups.values():
-        task.fail(
-            "there is no group %r (there are: %s). Make it with gpuferry.pool.group."
-            % (options["group"], ", ".join(sorted(groups.values())))
+        missing = "there is no group %r (there are: %s). Make it with gpuferry.pool.group." % (
+            options["group"],
+            ", ".join(sorted(groups.values())),
         )
-    told = NOTHING
-    if deployed(task):
+        if not task.dry:
+            task.fail(missing)
+        task.module.warn("client %s: %s" % (options["name"], missing))
+    told = UNSEEN if unseen else NOTHING
+    if deployed(task) and not unseen:
         names = ("name", "vcenter", "vm", "address", "group", "environment", "ssh")
-        told = settle(task, "enable-client", given(options, *names))
+        again = ("deploy-client", "mark-client")
+        told = settle(task, "enable-client", given(options, *names), again, lambda: ready(task), options["host_key"])
     found = find(task)
     if found is None and not told["changed"]:
-        task.fail(
+        missing = (
             "no such client is enrolled. Give `vcenter` and `vm`, or `address`, to deploy to it, or use the role "
             "gpuferry.pool.client on it."
         )
+        if not task.dry:
+            task.fail(missing)
+        task.module.warn("client %s: %s" % (options["name"], missing))
     before, after = dict(told["before"]), dict(told["after"])
     client = quota(task, found, groups, before, after)
     task.done(before, after, client=client, run=told["run"], steps=told["steps"])
+
+
+def ready(task):
+    """Whether it is enrolled in the appliance's version, and vCenter shows it."""
+    found = find(task)
+    if found is None or found["seen_at"] is None or task.options["redeploy"] == "always":
+        return False
+    return found["agent_version"] == task.api.get("/v1/appliance").body["version"] and shown_as_client(task)
+
+
+def shown_as_client(task):
+    """Whether its VM bears the tag in vCenter; True for a machine of no vCenter."""
+    if not task.options["vm"]:
+        return True
+    machines = inventory_of(task, task.options["vcenter"])["vms"]
+    return any(each["name"] == task.options["vm"] and each["tag"] == "client" for each in machines)
 
 
 def quota(task, found, groups, before, after):
@@ -167,7 +207,7 @@ def quota(task, found, groups, before, after):
         wanted["priority"] = options["priority"]
     if options["group"]:
         wanted["group"] = options["group"]
-    new = found is None or bool(before)
+    new = bool(before)
     for meeting in range(1, MEETINGS + 1):
         if found is None:
             # It is being deployed: in check mode, or with `wait: false`.
@@ -200,7 +240,13 @@ def remove(task):
     options = task.options
     if deployed(task):
         parameters = given(options, "vcenter", "vm", "address", "ssh")
-        told = settle(task, "disable-client", dict(parameters, client=options["name"]))
+        told = settle(
+            task,
+            "disable-client",
+            dict(parameters, client=options["name"]),
+            ("unmark-client",),
+            lambda: not (options["vm"] and shown_as_client(task)),
+        )
         task.done(told["before"], told["after"], run=told["run"], steps=told["steps"])
     found = find(task)
     if found is not None and not task.dry:
@@ -215,7 +261,9 @@ def main():
         "vcenter": {"type": "str"},
         "vm": {"type": "str"},
         "address": {"type": "str"},
+        "host_key": {"type": "str", "no_log": False},
         "environment": {"type": "dict"},
+        "redeploy": {"type": "str", "choices": ["when_needed", "always"], "default": "when_needed"},
         "group": {"type": "str"},
         "priority": {"type": "int"},
         "ssh": SSH_SPEC,

@@ -88,6 +88,17 @@ options:
   environment:
     description: Variables of the daemon's service.
     type: dict
+  python_path:
+    description: Folders of the server in which Python finds what the appliance's bundle does not bring along, as CuPy.
+    type: list
+    elements: str
+  redeploy:
+    description:
+      - V(when_needed) deploys to a server that is missing, not connected, or of another version than the appliance.
+      - V(always) deploys anew, as after a change of O(environment), and always counts as a change.
+    type: str
+    choices: [when_needed, always]
+    default: when_needed
   accept:
     description: Whether it must pass the acceptance test before it joins the pool.
     type: bool
@@ -160,9 +171,11 @@ import time
 from ansible_collections.gpuferry.pool.plugins.module_utils.rest import ApplianceError
 from ansible_collections.gpuferry.pool.plugins.module_utils.runs import (
     SSH_SPEC,
+    UNSEEN,
     WAIT_SPEC,
     given,
     inventory_of,
+    only_foreseen,
     settle,
 )
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import MEETINGS, Task, chosen
@@ -199,13 +212,24 @@ def provision(task):
     missing = [name for name in ("host", "source", "network") if not options[name]]
     if missing:
         task.fail("give %s as well, to make it in vCenter %s." % (", ".join(missing), options["vcenter"]))
+    if only_foreseen(task, options["vcenter"]):
+        return UNSEEN
     inventory_of(task, options["vcenter"])
     names = ("vcenter", "host", "name", "gpus", "gpu_count", "cpus", "memory_mib", "network", "rdma_network")
-    parameters = given(options, *names, "datastore", "driver", "environment", "accept", "ssh")
+    parameters = given(options, *names, "datastore", "driver", "environment", "python_path", "accept", "ssh")
     parameters["source"] = {key: value for key, value in options["source"].items() if value is not None}
     if options["gpus"] and options["gpu_count"] is None:
         parameters["gpu_count"] = len(options["gpus"])
-    return settle(task, "provision-server", parameters)
+
+    def finished():
+        found = find(task)
+        if found is None or not found["connected"] or options["redeploy"] == "always":
+            return False
+        gpus = [each for each in task.api.every("/v1/gpus", server=found["id"]) if each["state"] != "missing"]
+        wanted = parameters.get("gpu_count", 1)
+        return len(gpus) == wanted and found["daemon_version"] == task.api.get("/v1/appliance").body["version"]
+
+    return settle(task, "provision-server", parameters, ("deploy-server", "accept", "join-pool"), finished)
 
 
 def serve(task, found, before, after):
@@ -254,9 +278,11 @@ def remove(task):
     """Out of the pool and, with a vCenter, out of it as well."""
     options = task.options
     if options["vcenter"]:
-        inventory_of(task, options["vcenter"])
+        machines = {each["name"] for each in inventory_of(task, options["vcenter"])["vms"] if not each["template"]}
+        if options["name"] not in machines and find(task) is None:
+            task.done(None, None)
         parameters = given(options, "vcenter", "name", "deadline_s", "delete_vm", "passthrough_off", "ssh")
-        told = settle(task, "decommission-server", parameters)
+        told = settle(task, "decommission-server", parameters, ("unmark",), lambda: find(task) is None)
         task.done(told["before"], told["after"], run=told["run"], steps=told["steps"])
     found = find(task)
     if found is not None and not task.dry:
@@ -287,6 +313,8 @@ def main():
         "datastore": {"type": "str"},
         "driver": {"type": "str", "choices": ["nvidia", "softgpu"]},
         "environment": {"type": "dict"},
+        "python_path": {"type": "list", "elements": "str"},
+        "redeploy": {"type": "str", "choices": ["when_needed", "always"], "default": "when_needed"},
         "accept": {"type": "bool"},
         "delete_vm": {"type": "bool", "default": True},
         "passthrough_off": {"type": "bool", "default": False},

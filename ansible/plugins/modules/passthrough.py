@@ -66,12 +66,21 @@ steps:
       did: "passthrough on for 0000:3b:00.0; esx-1.lab was rebooted"
 """
 
-from ansible_collections.gpuferry.pool.plugins.module_utils.runs import WAIT_SPEC, given, inventory_of, settle
+from ansible_collections.gpuferry.pool.plugins.module_utils.runs import (
+    UNSEEN,
+    WAIT_SPEC,
+    given,
+    inventory_of,
+    only_foreseen,
+    settle,
+)
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import Task
 
 
 def apply(task):
     options = task.options
+    if only_foreseen(task, options["vcenter"]):
+        task.done(UNSEEN["before"], UNSEEN["after"], steps=[])
     inventory_of(task, options["vcenter"])
     parameters = given(options, "vcenter", "host", "gpus")
     parameters["on"] = options["state"] == "enabled"

@@ -63,6 +63,12 @@ options:
   runs_per_vcenter:
     description: How many runs work on one vCenter at a time. Taken in when the appliance starts.
     type: int
+  server_defaults:
+    description: Parameters of the run that a tag on a host starts, as those of M(gpuferry.pool.gpu_server).
+    type: dict
+  client_defaults:
+    description: Parameters of the run that a tag on a VM starts.
+    type: dict
   guests_at_once:
     description: How many client machines are worked on at a time. Taken in when the appliance starts.
     type: int
@@ -132,7 +138,7 @@ FLOATS = (
 )
 INTEGERS = ("slices_per_gpu", "retention_days", "max_temperature_c", "runs_per_vcenter", "guests_at_once")
 SECRETS = ("ssh_key", "ssh_password", "sudo_password")
-NAMES = (*FLOATS, *INTEGERS, *SECRETS, "prefer", "ssh_user")
+NAMES = (*FLOATS, *INTEGERS, *SECRETS, "prefer", "ssh_user", "server_defaults", "client_defaults")
 SEALED = "sealed"
 
 
@@ -178,6 +184,7 @@ def main():
     spec.update({key: {"type": "int"} for key in INTEGERS})
     spec.update({key: {"type": "str", "no_log": True} for key in SECRETS})
     spec["ssh_user"] = {"type": "str"}
+    spec.update(server_defaults={"type": "dict"}, client_defaults={"type": "dict"})
     spec["update_secrets"] = {
         "type": "str",
         "choices": ["on_create", "always"],

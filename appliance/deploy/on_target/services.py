@@ -37,13 +37,11 @@ StateDirectoryMode={state_mode}
 UMask=0027
 LimitNOFILE=65536
 NoNewPrivileges=yes
-CapabilityBoundingSet=
 ProtectSystem=strict
 ProtectHome=yes
 ProtectControlGroups=yes
 ProtectKernelModules=yes
 ProtectKernelTunables=yes
-ProtectKernelLogs=yes
 ProtectClock=yes
 ProtectHostname=yes
 PrivateTmp=yes
@@ -82,8 +80,10 @@ ExecStart={installer}
 
 MORE = {
     # The agent touches no device; the daemon's workers need the GPUs, and memory that the kernel must not move.
-    "client": "PrivateDevices=yes\nMemoryDenyWriteExecute=yes\n",
-    "server": "LimitMEMLOCK=infinity\nOOMPolicy=continue\n",
+    "client": "CapabilityBoundingSet=\nProtectKernelLogs=yes\nPrivateDevices=yes\nMemoryDenyWriteExecute=yes\n",
+    # CAP_SYSLOG: the driver tells of GPUs' errors (Xid) in the kernel's log alone.
+    "server": "CapabilityBoundingSet=CAP_SYSLOG\nAmbientCapabilities=CAP_SYSLOG\nLimitMEMLOCK=infinity\n"
+    "OOMPolicy=continue\n",
 }
 DESCRIPTIONS = {"client": "gpuferry client agent", "server": "gpuferry GPU server daemon"}
 

@@ -14,8 +14,9 @@ FAMILY.by_hand(
 )
 FAMILY.ask("cuCtxGetLimit cuCtxGetCacheConfig cuCtxGetSharedMemConfig cuCtxGetStreamPriorityRange")
 FAMILY.ask("cuCtxSetLimit cuCtxSetSharedMemConfig cuCtxGetDevResource cuCtxGetExecAffinity")
-FAMILY.ask("cuCtxEnablePeerAccess cuCtxDisablePeerAccess")
+FAMILY.by_hand("cuCtxEnablePeerAccess cuCtxDisablePeerAccess")
 FAMILY.post("cuCtxSetCacheConfig cuCtxResetPersistingL2Cache cuCtxRecordEvent cuCtxWaitEvent")
+FAMILY.local("cuCtxAttach cuCtxDetach cuCtxSetFlags")
 FAMILY.same(
     cuCtxDestroy="cuCtxDestroy_v2",
     cuCtxPopCurrent="cuCtxPopCurrent_v2",

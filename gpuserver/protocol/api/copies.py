@@ -14,3 +14,6 @@ FAMILY.post("cuMemcpyDtoA_v2 cuMemcpyAtoD_v2 cuMemcpyAtoA_v2 cuMemcpyPeer cuMemc
 _SETS = {"D8": 1, "D16": 2, "D32": 4}
 for _kind in _SETS:
     FAMILY.post(f"cuMemset{_kind}_v2 cuMemset{_kind}Async cuMemsetD2{_kind}_v2 cuMemsetD2{_kind}Async", wrapped=True)
+
+FAMILY.by_hand("cuMemcpyBatchAsync cuMemcpyBatchAsync_v2 cuMemcpy3DBatchAsync cuMemcpy3DBatchAsync_v2")
+FAMILY.by_hand("cuMemcpyWithAttributesAsync cuMemcpy3DWithAttributesAsync cuMemcpy3DPeer cuMemcpy3DPeerAsync")

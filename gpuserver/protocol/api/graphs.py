@@ -10,12 +10,13 @@ def _list(count: str) -> str:
     return f"{count} ? *{count} : 0"
 
 
-FAMILY.create("cuGraphCreate cuGraphClone")
-FAMILY.post("cuGraphDestroy", destroys="hGraph")
+FAMILY.create("cuGraphCreate")
+FAMILY.ask("cuGraphClone", wrapped=True)
+FAMILY.ask("cuGraphDestroy", destroys="hGraph", wrapped=True)  # a graph inside another is refused
 FAMILY.ask("cuGraphAddEmptyNode cuGraphAddChildGraphNode", _DEPENDENCIES)
 FAMILY.ask("cuGraphAddEventRecordNode cuGraphAddEventWaitNode", _DEPENDENCIES)
 FAMILY.ask("cuGraphAddMemsetNode cuGraphAddMemFreeNode", _DEPENDENCIES)
-FAMILY.ask("cuGraphAddMemAllocNode", _DEPENDENCIES, nodeParams=both())
+FAMILY.ask("cuGraphAddMemAllocNode", _DEPENDENCIES, nodeParams=both(), wrapped=True)
 FAMILY.ask("cuGraphDestroyNode", destroys="hNode")
 FAMILY.ask("cuGraphNodeGetType cuGraphNodeGetContainingGraph cuGraphNodeGetLocalId cuGraphNodeGetToolsId")
 FAMILY.ask("cuGraphGetId cuGraphExecGetId cuGraphNodeFindInClone")
@@ -43,14 +44,36 @@ FAMILY.ask("cuGraphMemFreeNodeGetParams cuGraphNodeGetEnabled cuGraphNodeSetEnab
 FAMILY.ask("cuGraphKernelNodeCopyAttributes cuGraphKernelNodeGetAttribute cuGraphKernelNodeSetAttribute")
 FAMILY.ask("cuGraphConditionalHandleCreate")
 
-FAMILY.ask("cuGraphInstantiateWithFlags")
-FAMILY.ask("cuGraphInstantiate_v2", logBuffer=out("bufferSize"))
+FAMILY.ask("cuGraphInstantiateWithFlags", wrapped=True)
+FAMILY.ask("cuGraphInstantiate_v2", logBuffer=out("bufferSize"), wrapped=True)
 FAMILY.ask("cuGraphExecUpdate cuGraphExecGetFlags")
-FAMILY.post("cuGraphLaunch cuGraphUpload")
-FAMILY.post("cuGraphExecDestroy", destroys="hGraphExec")
+FAMILY.by_hand("cuGraphExecUpdate_v2 cuGraphInstantiateWithParams cuGraphDebugDotPrint")
+FAMILY.post("cuGraphLaunch", wrapped=True)
+FAMILY.post("cuGraphUpload")
+FAMILY.post("cuGraphExecDestroy", destroys="hGraphExec", wrapped=True)
+
+# Nodes whose parameters hold functions, host memory or handles.
+FAMILY.by_hand("cuGraphAddKernelNode cuGraphKernelNodeSetParams cuGraphExecKernelNodeSetParams")
+FAMILY.by_hand("cuGraphAddKernelNode_v2 cuGraphKernelNodeSetParams_v2 cuGraphExecKernelNodeSetParams_v2")
+FAMILY.by_hand("cuGraphKernelNodeGetParams cuGraphKernelNodeGetParams_v2")
+FAMILY.by_hand("cuGraphAddMemcpyNode cuGraphMemcpyNodeSetParams cuGraphExecMemcpyNodeSetParams")
+FAMILY.by_hand("cuGraphMemcpyNodeGetParams")
+FAMILY.by_hand("cuGraphAddHostNode cuGraphHostNodeSetParams cuGraphExecHostNodeSetParams cuGraphHostNodeGetParams")
+FAMILY.by_hand("cuGraphAddNode cuGraphAddNode_v2 cuGraphAddNode_v3 cuGraphNodeSetParams cuGraphNodeSetParams_v2")
+FAMILY.by_hand("cuGraphExecNodeSetParams cuGraphNodeGetParams")
+FAMILY.ask("cuGraphMemAllocNodeGetParams", wrapped=True)
+FAMILY.by_hand("cuGraphAddBatchMemOpNode cuGraphBatchMemOpNodeSetParams cuGraphExecBatchMemOpNodeSetParams")
+FAMILY.by_hand("cuGraphBatchMemOpNodeGetParams")
+
+# Objects of the program's that graphs hold: the client counts.
+FAMILY.local("cuUserObjectCreate cuUserObjectRetain cuUserObjectRelease")
+FAMILY.local("cuGraphRetainUserObject cuGraphReleaseUserObject")
 
 # Capture. The worker captures in relaxed mode; which calls the program's mode forbids is checked on the client.
-FAMILY.by_hand("cuStreamBeginCapture_v2 cuStreamEndCapture")
+FAMILY.by_hand("cuStreamBeginCapture cuStreamBeginCapture_v2 cuStreamBeginCaptureToGraph cuStreamEndCapture")
+FAMILY.by_hand("cuStreamGetCaptureInfo_v2 cuStreamGetCaptureInfo_v3")
+FAMILY.ask("cuStreamUpdateCaptureDependencies", _DEPENDENCIES)
+FAMILY.ask("cuStreamUpdateCaptureDependencies_v2", _DEPENDENCIES, dependencyData=into("numDependencies"))
 FAMILY.local("cuThreadExchangeStreamCaptureMode")
 FAMILY.ask("cuStreamIsCapturing cuStreamGetCaptureInfo", wrapped=True)  # only while a capture is under way
 FAMILY.same(cuGraphInstantiate="cuGraphInstantiate_v2")

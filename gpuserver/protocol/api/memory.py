@@ -18,6 +18,7 @@ FAMILY.ask("cuMulticastGetGranularity")
 FAMILY.by_hand("cuMemAllocAsync cuMemAllocFromPoolAsync cuMemFreeAsync")
 FAMILY.local(
     "cuMemPoolCreate cuMemPoolDestroy cuDeviceGetDefaultMemPool cuDeviceGetMemPool cuDeviceSetMemPool "
+    "cuMemGetDefaultMemPool cuMemGetMemPool cuMemSetMemPool "
     "cuMemPoolTrimTo cuMemPoolGetAttribute cuMemPoolSetAttribute cuMemPoolSetAccess cuMemPoolGetAccess"
 )
 
@@ -28,4 +29,5 @@ FAMILY.same(cuMemHostRegister="cuMemHostRegister_v2")
 
 # Unified memory: the server's GPU reaches its twin, so where it should be is a hint without effect.
 FAMILY.by_hand("cuMemAllocManaged cuMemHostGetDevicePointer_v2")
-FAMILY.local("cuMemAdvise cuMemAdvise_v2 cuMemPrefetchAsync cuMemPrefetchAsync_v2 cuStreamAttachMemAsync")
+FAMILY.local("cuMemAdvise cuMemAdvise_v2 cuMemPrefetchAsync cuMemPrefetchAsync_v2 cuMemPrefetchBatchAsync")
+FAMILY.local("cuMemRangeGetAttribute cuMemRangeGetAttributes cuStreamAttachMemAsync")

@@ -8,3 +8,4 @@ FAMILY.local(
     "cuOccupancyMaxPotentialBlockSize cuOccupancyMaxPotentialBlockSizeWithFlags"
 )
 FAMILY.ask("cuOccupancyAvailableDynamicSMemPerBlock")
+FAMILY.by_hand("cuOccupancyMaxActiveClusters cuOccupancyMaxPotentialClusterSize")

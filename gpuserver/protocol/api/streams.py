@@ -11,7 +11,7 @@ FAMILY.post(
 )
 FAMILY.post("cuStreamBatchMemOp_v2", paramArray=into("count"))
 FAMILY.ask("cuStreamGetPriority cuStreamGetFlags cuStreamGetDevice cuStreamGetId cuStreamGetDevResource")
-FAMILY.ask("cuStreamGetAttribute cuStreamGetCtx")
+FAMILY.ask("cuStreamGetAttribute cuStreamGetCtx cuStreamGetCtx_v2")
 FAMILY.post("cuStreamSetAttribute")
 FAMILY.by_hand("cuStreamSynchronize cuStreamQuery")
 FAMILY.same(

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -38,7 +39,11 @@ DeviceMemory::DeviceMemory(uint64_t capacity, DeviceUsage& usage) : capacity_(ca
         span_ = round_up(capacity * factor, mapping_granule);
         if (ftruncate(descriptor_, static_cast<off_t>(span_)) != 0) continue;
         const uint64_t reserved = span_ + mapping_granule;
-        void* place = mmap(nullptr, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        // Where nothing else of a process lies, if it is free: a program on another machine that is to have managed
+        // memory at the same address finds it free there, too.
+        static std::atomic<uint64_t> next_hint{0x2800'0000'0000};
+        void* hint = reinterpret_cast<void*>(next_hint.fetch_add(round_up(reserved, uint64_t{1} << 40)));
+        void* place = mmap(hint, reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (place == MAP_FAILED) continue;
         const uint64_t aligned = round_up(reinterpret_cast<uint64_t>(place), mapping_granule);
         void* mapped = mmap(reinterpret_cast<void*>(aligned), span_, PROT_READ | PROT_WRITE,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -78,8 +79,12 @@ class Guest:
 
     def files(self) -> set[str]:
         """What the machine has whose name names gpuferry, by path."""
-        places = "/opt /etc /usr/local /var/lib /var/log /run /tmp /root /home"
-        found = self.run(f"find {places} -xdev -name '*gpuferry*' 2>/dev/null || true").output
+        # Not all of the homes and /opt: guests see what this machine has there.
+        deep, flat = "/opt/gpuferry /etc /usr/local/bin /var/lib /var/log /run", "/opt /tmp /root /home"
+        found = self.run(
+            f"find {deep} -xdev -name '*gpuferry*' 2>/dev/null; "
+            f"find {flat} -xdev -maxdepth 2 -name '*gpuferry*' 2>/dev/null || true"
+        ).output
         return set(found.split())
 
     def sees(self, user: str = "root", **changes: Any) -> Target:
@@ -161,6 +166,7 @@ class DeploySite:
         self.site = site
         self.bundle = bundle
         self.guests = guests
+        self._one_at_a_time = threading.Lock()
 
     @property
     def settings(self) -> DeploySettings:
@@ -169,7 +175,8 @@ class DeploySite:
         return DeploySettings(appliance_key=self.site.site.curve_public, reach=reach)
 
     def ticket(self, role: str = "client", name: str = "") -> str:
-        token = new_enrolment_token(self.site.engine, role, name=name)
+        with self._one_at_a_time:
+            token = new_enrolment_token(self.site.engine, role, name=name)
         return str(Ticket(self.site.site.config.enrol_endpoint, self.site.site.curve_public, token))
 
     def clients(self) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ import ctypes
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 PTX = b"""
@@ -299,6 +300,31 @@ def program_fork() -> None:
         os._exit(0 if results == [3, 3, 3] else 1)
     print("child", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     print("parent", driver.download(place, 16) == bytes(range(16)))
+
+
+def in_child(work: Callable[[], int]) -> int:
+    """The exit status of a forked child that leaves as a program does, with all its exit handlers."""
+    child = os.fork()
+    if child == 0:
+        sys.exit(work())
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def add_up(count: int) -> int:
+    driver = Driver()
+    place = driver.allocate(4 * count)
+    driver.upload(place, b"".join(i.to_bytes(4, "little") for i in range(count)))
+    assert driver.launch(driver.load(), place, count) == 0
+    return sum(words(driver.download(place, 4 * count)))
+
+
+def program_forked_workers() -> None:
+    """Children that fork before the parent's first call have sessions of their own; later ones have none."""
+    print("children before", [in_child(lambda n=n: add_up(n)) for n in (1, 2, 3)])
+    print("parent", add_up(10))
+    print("children after", [in_child(lambda: ctypes.CDLL("libcuda.so.1").cuInit(0)) for _ in range(2)])
+    print("children that use no CUDA", [in_child(lambda n=n: n) for n in (0, 7)])
+    print("parent again", add_up(20))
 
 
 def program_big_copies() -> None:

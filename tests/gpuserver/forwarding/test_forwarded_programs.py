@@ -28,7 +28,7 @@ def forwarded(server: GpuServer, name: str, **variables: str) -> subprocess.Comp
     return done
 
 
-@pytest.mark.parametrize("name", ["vector", "errors", "fork", "big_copies", "training_loop"])
+@pytest.mark.parametrize("name", ["vector", "errors", "fork", "forked_workers", "big_copies", "training_loop"])
 def test_same_output_natively_and_forwarded(software_server: GpuServer, name: str) -> None:
     native = natively(sys.executable, str(PROGRAMS), name)
     assert native.returncode == 0, native.stderr

@@ -27,12 +27,12 @@ OPERATIONS = ["none", *OWN_OPERATIONS, *(c.symbol for c in base_calls(read_speci
 KINDS = len(set(HANDLE_KINDS.values())) + 1
 
 
-def connect(server: GpuServer, dice: random.Random) -> socket.socket:
+def connect(server: GpuServer, dice: random.Random, purpose: Purpose = Purpose.SESSION) -> socket.socket:
     host, port = server.address.rsplit(":", 1)
     connection = socket.create_connection((host, int(port)), timeout=20)
     digest = int(read_specification().digest, 16)
     secret = bytes.fromhex(server.secret_file.read_text())
-    introduce(connection, Purpose.SESSION, digest, dice.randbytes(16), secret, 32)
+    introduce(connection, purpose, digest, dice.randbytes(16), secret, 32)
     return connection
 
 

@@ -9,7 +9,8 @@ from software_gpu import NVML, output_of
 
 from gpuserver.native import find_native
 from gpuserver.protocol.header import find_cuda_include
-from gpuserver.softgpu.nvml.generate import PRIVATE, read_functions
+from gpuserver.protocol.nvml_header import read_functions
+from gpuserver.softgpu.nvml.generate import PRIVATE
 
 TWO = {
     "devices": "2",

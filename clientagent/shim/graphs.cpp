@@ -1,0 +1,41 @@
+// Whole graphs: launches, updates, and pictures of them.
+#include <fstream>
+
+#include "call.h"
+#include "shim_calls.h"
+#include "twins.h"
+
+namespace gpuferry::shim {
+
+CUresult cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream) {
+    if (const CUresult failure = prepare_graph_launch()) return failure;
+    return forward_cuGraphLaunch(hGraphExec, hStream);
+}
+
+CUresult cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph, CUgraphExecUpdateResultInfo* resultInfo) {
+    if (!hGraphExec || !hGraph || !resultInfo) return CUDA_ERROR_INVALID_VALUE;
+    Call call(Op::update_graph);
+    call.handle(Kind::graph_exec, hGraphExec);
+    call.handle(Kind::graph, hGraph);
+    if (call.ask()) {
+        *resultInfo = {};
+        resultInfo->result = static_cast<CUgraphExecUpdateResult>(call.results().take<int64_t>());
+        call.take_handles(Kind::graph_node, &resultInfo->errorNode, 1);
+        call.take_handles(Kind::graph_node, &resultInfo->errorFromNode, 1);
+    }
+    return call.result();
+}
+
+CUresult cuGraphDebugDotPrint(CUgraph hGraph, const char* path, unsigned flags) {
+    if (!hGraph || !path) return CUDA_ERROR_INVALID_VALUE;
+    Call call(Op::print_graph);
+    call.handle(Kind::graph, hGraph);
+    call.value<uint32_t>(flags);
+    call.ask();
+    if (call.result()) return call.result();
+    std::ofstream file(path, std::ios::binary);
+    file << call.results().take_text();
+    return file.flush() ? CUDA_SUCCESS : CUDA_ERROR_OPERATING_SYSTEM;
+}
+
+}  // namespace gpuferry::shim

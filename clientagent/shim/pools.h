@@ -1,0 +1,13 @@
+// What the rest of the client has to know of pools: which memory is theirs.
+#pragma once
+
+#include "contexts.h"
+
+namespace gpuferry {
+
+// cuMemFree of memory that may have come from a pool; `of_pool` says whether it did.
+CUresult free_of_pool(CUdeviceptr address, bool& of_pool);
+// The context ends, and its memory with it.
+void forget_pool_blocks(const Context* context);
+
+}  // namespace gpuferry

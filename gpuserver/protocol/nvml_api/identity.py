@@ -1,0 +1,20 @@
+"""What a device is. It never changes: the first answer of the server answers from then on."""
+
+from gpuserver.protocol.nvml_specification import NvmlFamily
+
+FAMILY = NvmlFamily("identity")
+FAMILY.once("nvmlDeviceGetName nvmlDeviceGetUUID nvmlDeviceGetSerial nvmlDeviceGetBoardPartNumber")
+FAMILY.once("nvmlDeviceGetVbiosVersion nvmlDeviceGetInforomImageVersion nvmlDeviceGetInforomVersion")
+FAMILY.once("nvmlDeviceGetInforomConfigurationChecksum nvmlDeviceGetBoardId nvmlDeviceGetMultiGpuBoard")
+FAMILY.once(
+    "nvmlDeviceGetBrand nvmlDeviceGetArchitecture nvmlDeviceGetBusType nvmlDeviceGetModuleId nvmlDeviceGetIrqNum"
+)
+FAMILY.once("nvmlDeviceGetPciInfo nvmlDeviceGetPciInfo_v2 nvmlDeviceGetPciInfo_v3 nvmlDeviceGetPciInfoExt")
+FAMILY.once("nvmlDeviceGetCudaComputeCapability nvmlDeviceGetNumGpuCores nvmlDeviceGetMemoryBusWidth")
+FAMILY.once("nvmlDeviceGetAttributes nvmlDeviceGetAttributes_v2 nvmlDeviceGetNumFans nvmlDeviceGetMinMaxFanSpeed")
+FAMILY.once("nvmlDeviceGetMaxPcieLinkGeneration nvmlDeviceGetMaxPcieLinkWidth nvmlDeviceGetGpuMaxPcieLinkGeneration")
+FAMILY.once("nvmlDeviceGetPcieLinkMaxSpeed nvmlDeviceGetMaxClockInfo nvmlDeviceGetMaxCustomerBoostClock")
+FAMILY.once("nvmlDeviceGetTemperatureThreshold nvmlDeviceGetPowerManagementDefaultLimit")
+FAMILY.once("nvmlDeviceGetPowerManagementLimitConstraints nvmlDeviceGetSupportedClocksEventReasons")
+FAMILY.once("nvmlDeviceGetSupportedClocksThrottleReasons nvmlDeviceGetMaxMigDeviceCount")
+FAMILY.once("nvmlDeviceGetTopologyCommonAncestor nvmlDeviceGetP2PStatus nvmlDeviceOnSameBoard")

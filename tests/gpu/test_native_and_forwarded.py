@@ -1,0 +1,64 @@
+"""Real frameworks on a real GPU: forwarded, they compute what they compute natively."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gpu_server import GpuServer, surroundings
+
+Both = Callable[..., tuple[Any, Any]]
+CORPUS = Path(__file__).resolve().parents[1] / "programs"
+
+
+@pytest.mark.parametrize("way", ["eager", "compiled", "graph", "loader"])
+def test_training_and_inference_with_pytorch(run_both: Both, way: str) -> None:
+    native, forwarded = run_both("torch_training", way, needs=("torch",))
+    assert forwarded["losses"] == pytest.approx(native["losses"], rel=1e-3)
+    assert forwarded["answer"] == pytest.approx(native["answer"], rel=1e-2, abs=1e-3)
+
+
+def test_the_mathematical_libraries(run_both: Both) -> None:
+    native, forwarded = run_both("libraries", needs=("cupy",))
+    assert all(native["right"])
+    assert forwarded == native
+
+
+def test_a_triton_kernel(run_both: Both) -> None:
+    native, forwarded = run_both("triton_kernel", needs=("torch", "triton"))
+    assert forwarded == native
+
+
+def test_a_jitted_step_with_jax(run_both: Both) -> None:
+    native, forwarded = run_both("jax_step", needs=("jax",))
+    assert forwarded["sum"] == pytest.approx(native["sum"], rel=1e-5)
+
+
+def test_the_corpus_on_the_gpu_itself(hardware_server: GpuServer) -> None:
+    """The programs of tests/programs, natively on this machine's GPU: what they assert holds for the real driver."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", str(CORPUS)],
+        env=surroundings(GPUFERRY_WAYS="hardware"),
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_nvml_shows_the_slice_of_the_real_gpu(hardware_server: GpuServer) -> None:
+    code = """
+import pynvml
+pynvml.nvmlInit()
+device = pynvml.nvmlDeviceGetHandleByIndex(0)
+memory = pynvml.nvmlDeviceGetMemoryInfo(device)
+warm = pynvml.nvmlDeviceGetTemperature(device, pynvml.NVML_TEMPERATURE_GPU) > 0
+print(memory.total >> 20, memory.used, pynvml.nvmlDeviceGetName(device) != "", warm)
+"""
+    done = hardware_server.run(sys.executable, "-c", code, memory_mib=2048)
+    assert done.stdout == "2048 0 True True\n", done.stderr
