@@ -25,10 +25,15 @@ def filled(site: ServiceSite) -> ServiceSite:
     return site
 
 
+def read(output: str) -> dict[str, Any]:
+    """What ansible-inventory lists; ansible-core 2.19 wraps texts that are no templates."""
+    told: dict[str, Any] = json.loads(output, object_hook=lambda each: each.get("__ansible_unsafe", each))
+    return told
+
+
 def listed(control: Control, **options: Any) -> dict[str, Any]:
     (control.folder / "lab.pool.yml").write_text(yaml.safe_dump({"plugin": "gpuferry.pool.pool", **options}))
-    told: dict[str, Any] = json.loads(control.run("ansible-inventory", "-i", "lab.pool.yml", "--list").stdout)
-    return told
+    return read(control.run("ansible-inventory", "-i", "lab.pool.yml", "--list").stdout)
 
 
 def test_hosts_groups_and_the_cache(control: Control, filled: ServiceSite) -> None:
@@ -57,9 +62,9 @@ def test_hosts_groups_and_the_cache(control: Control, filled: ServiceSite) -> No
     # A second reading comes from the cache: the appliance need not answer, and what is new is not seen.
     filled.enrol("client", "late")
     cached = control.run("ansible-inventory", "-i", "lab.pool.yml", "--list")
-    assert json.loads(cached.stdout) == told
+    assert read(cached.stdout) == told
     fresh = control.run("ansible-inventory", "-i", "lab.pool.yml", "--list", "--flush-cache")
-    assert "late" in json.loads(fresh.stdout)["clients"]["hosts"]
+    assert "late" in read(fresh.stdout)["clients"]["hosts"]
 
 
 def test_only_servers_and_an_appliance_that_is_away(control: Control, filled: ServiceSite) -> None:
