@@ -65,7 +65,7 @@ def share(demo: Demo) -> str:
     script = demo.work / "programs" / "share_gpus.py"
     started = []
     for number in range(AT_ONCE):
-        command = f"PYTHONPATH={PACKAGES} gpuferry run -n 2 -m 1024 -- {sys.executable} {script} {number}"
+        command = f"PYTHONPATH={PACKAGES} gpuferry run --timeout 4m -n 2 -m 1024 -- {sys.executable} {script} {number}"
         demo.console.print(f"    client-01 # {command} &", style="dim", markup=False)
         started.append(subprocess.Popen(login(demo, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     demo.undo.extend(process.kill for process in started)
