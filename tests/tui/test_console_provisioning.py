@@ -81,7 +81,7 @@ def test_passthrough_is_tried_as_a_dry_run_then_run_to_its_end(vcenter_site: Con
             await until(pilot, lambda: isinstance(app.screen, RunForm))
             form = app.screen
             assert isinstance(form, RunForm)
-            await until(pilot, lambda: form.previews and shows(app, "Dry run", "would set"), "dry run")
+            await until(pilot, lambda: form.previews and shows(app, "Dry run", "would"), "dry run")
             with site.api as api:
                 assert (await asyncio.to_thread(api.get, "/v1/runs")).json()["items"] == []
             await pilot.press("ctrl+s")

@@ -211,7 +211,8 @@ class SettingsPane(Pane):
                 {"name": name, "value": value, "default": about.get("default"), "meaning": about.get("description", "")}
             )
         part = words.casefold()
-        return [each for each in items if part in f"{each['name']} {each['meaning']}".casefold()], None
+        shown = [(each, f"{each['name']} {each['name'].replace('_', ' ')} {each['meaning']}") for each in items]
+        return [each for each, text in shown if part in text.casefold()], None
 
     async def _certificates(self, words: str, limit: int, cursor: str | None) -> tuple[list[Document], str | None]:
         return await self.appliance.send(get("/v1/certificates")), None

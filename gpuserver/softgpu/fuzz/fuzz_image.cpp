@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     try {
         auto image = softgpu::read_image(bytes, target);
         if (image.ptx.empty()) __builtin_trap();
-        auto linked = softgpu::write_linked_image(image.ptx);
+        auto linked = softgpu::write_linked_image(image.ptx, image.max_registers);
         auto again = softgpu::read_image(softgpu::ImageBytes::within(linked), target);
         if (again.ptx != image.ptx) __builtin_trap();
     } catch (const softgpu::ImageError&) {
