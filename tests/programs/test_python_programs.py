@@ -111,8 +111,8 @@ def test_cupy_random(run_python: Run) -> None:
     """Mean and deviation within five standard errors of the distribution's; the range where it has one."""
     names = ("random", "normal", "randint", "exponential", "poisson", "same", "different", "permutation")
     generator = ("generator random", "generator normal", "generator integers", "generator same")
-    # The software GPU tells CUDA runtimes 99.0 by default and the driver API 12.1. Forwarding knows one capability only,
-    # the driver's, and cuRAND then picks machine code: the server of the forwarded run says 99.0 to everyone.
+    # The software GPU tells CUDA runtimes 99.0 by default and the driver API 12.1. Forwarding knows one only, the
+    # driver's, and cuRAND then picks machine code: the server of the forwarded run says 99.0 to everyone.
     printed = run_python("cupy_random", options={"compute_capability": "99.0"}).lines
     lines = dict(zip((*names, *generator), printed, strict=True))
     n = 20_000
