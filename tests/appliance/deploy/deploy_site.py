@@ -32,7 +32,7 @@ from vcenter.simulator.guest_sandbox import SandboxError, SandboxGuests, demand_
 PASSWORD = "correct horse"
 USER_DATA = f"""#cloud-config
 ssh_authorized_keys: ['{{key}}']
-bootcmd: [': > /root/.bashrc']
+bootcmd: [': > ~root/.bashrc']
 users:
 - {{{{name: ferry, sudo: 'ALL=(ALL) NOPASSWD:ALL', ssh_authorized_keys: ['{{key}}']}}}}
 - {{{{name: asked, sudo: 'ALL=(ALL) ALL', ssh_authorized_keys: ['{{key}}']}}}}

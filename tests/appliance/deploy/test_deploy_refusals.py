@@ -153,11 +153,11 @@ def test_no_space(deploy_site: DeploySite, guest: Guest) -> None:
         deploy(guest.target, deploy_site.bundle, "client", deploy_site.settings, deploy_site.ticket(), fill)
     assert guest.files() == before
     guest.run(
-        "rm /opt/filler; mkdir -m 700 /root/.gpuferry-deploy; mount -t tmpfs -o size=1m tiny /root/.gpuferry-deploy"
+        "rm /opt/filler; mkdir -m 700 ~root/.gpuferry-deploy; mount -t tmpfs -o size=1m tiny ~root/.gpuferry-deploy"
     )
     with pytest.raises(NoSpaceError):
         deploy(guest.target, deploy_site.bundle, "client", deploy_site.settings, deploy_site.ticket())
-    guest.run("umount /root/.gpuferry-deploy")
+    guest.run("umount ~root/.gpuferry-deploy")
     assert deploy(guest.target, deploy_site.bundle, "client", deploy_site.settings, deploy_site.ticket()).changed
     uninstall(guest.target, "client")
     assert guest.files() == before

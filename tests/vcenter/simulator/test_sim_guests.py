@@ -145,7 +145,7 @@ users:
 write_files:
 - {{path: /etc/gpuferry/server.conf, content: "port = 1\\n", permissions: '0600'}}
 runcmd:
-- [sh, -c, 'echo run >> /root/runs']
+- [sh, -c, 'echo run >> ~root/runs']
 """
     user_data(machine, config)
     WaitForTask(machine.PowerOn())
@@ -164,7 +164,7 @@ runcmd:
     assert machine.guest.ipAddress is None
     WaitForTask(machine.PowerOn())
     assert address_of(machine) == address
-    assert key.ssh("root", address, "cat /root/runs; ls /usr/bin/only-here") == "run\n/usr/bin/only-here"
+    assert key.ssh("root", address, "cat ~root/runs; ls /usr/bin/only-here") == "run\n/usr/bin/only-here"
 
 
 @needs_sandbox
@@ -177,8 +177,8 @@ def test_guests_reach_each_other_and_nothing_else_of_each_other(sandboxes, key):
     assert addresses[0] != addresses[1]
     banner = key.ssh("root", addresses[0], f"bash -c 'exec 3<>/dev/tcp/{addresses[1]}/22; head -c 4 <&3'")
     assert banner == "SSH-"
-    key.ssh("root", addresses[0], "echo secret > /root/secret")
-    assert key.ssh("root", addresses[1], "ls /root/secret 2>/dev/null || echo none") == "none"
+    key.ssh("root", addresses[0], "echo secret > ~root/secret")
+    assert key.ssh("root", addresses[1], "ls ~root/secret 2>/dev/null || echo none") == "none"
 
 
 @needs_sandbox
