@@ -118,6 +118,28 @@ def confirmed(plan: Plan, question: str, yes: bool) -> bool:
     return bool(typer.confirm(question, err=True))
 
 
+def carry_out(
+    plan: Plan,
+    apply: Callable[[Callable[[ProgressEvent], None]], object],
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    question: str = "Go on?",
+) -> None:
+    """Show a plan, ask, apply it with progress bars (`apply` gets their callback), and write JSON where it is wanted.
+
+    Raises InvalidRequest without a terminal and without --yes, and whatever `apply` raises.
+    """
+    show_plan(plan, as_json, dry_run=dry_run)
+    applied = not dry_run and confirmed(plan, question, yes)
+    if applied:
+        with progress_bars() as bars:
+            apply(bars)
+    if as_json and not dry_run:
+        write_json({**plan.as_dict(), "applied": applied})
+
+
 @contextlib.contextmanager
 def progress_bars() -> Iterator[Callable[[ProgressEvent], None]]:
     """A bar per step on a terminal, a line per step otherwise; always on standard error."""

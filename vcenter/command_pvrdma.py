@@ -12,10 +12,8 @@ from vcenter.command_output import (
     Json,
     VcenterName,
     Yes,
-    confirmed,
-    progress_bars,
+    carry_out,
     session,
-    show_plan,
     write_json,
     write_table,
 )
@@ -72,13 +70,7 @@ def host(
         raise InvalidRequest(f"{state!r} is neither on nor off.")
     with session(vcenter) as opened:
         plan = plan_host_pvrdma(opened, load(opened), name, vmknic=vmknic, enable=state == "on", network=network)
-        show_plan(plan, as_json, dry_run=dry_run)
-        applied = not dry_run and confirmed(plan, "Go on?", yes)
-        if applied:
-            with progress_bars() as bars:
-                apply_host_pvrdma(opened, plan, bars)
-    if as_json and not dry_run:
-        write_json({**plan.as_dict(), "applied": applied})
+        carry_out(plan, lambda bars: apply_host_pvrdma(opened, plan, bars), dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @app.command("adapter")
@@ -100,10 +92,4 @@ def adapter(
         raise InvalidRequest("Name the distributed portgroup with --network.")
     with session(vcenter) as opened:
         plan = plan_adapter(opened, load(opened), vm, network, protocol=protocol, present=action == "add")
-        show_plan(plan, as_json, dry_run=dry_run)
-        applied = not dry_run and confirmed(plan, "Go on?", yes)
-        if applied:
-            with progress_bars() as bars:
-                apply_adapter(opened, plan, bars)
-    if as_json and not dry_run:
-        write_json({**plan.as_dict(), "applied": applied})
+        carry_out(plan, lambda bars: apply_adapter(opened, plan, bars), dry_run=dry_run, yes=yes, as_json=as_json)

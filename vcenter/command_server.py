@@ -13,6 +13,7 @@ from vcenter.command_output import (
     Json,
     VcenterName,
     Yes,
+    carry_out,
     confirmed,
     progress_bars,
     session,
@@ -176,10 +177,11 @@ def remove(
     """Power a GPU server off, give its GPUs back, and delete it. Safe to repeat."""
     with session(vcenter) as opened:
         plan = plan_removal(opened, load(opened), name, delete=not keep)
-        show_plan(plan, as_json, dry_run=dry_run)
-        applied = not dry_run and confirmed(plan, f"Remove {name}?", yes)
-        if applied:
-            with progress_bars() as bars:
-                apply_removal(opened, plan, bars)
-    if as_json and not dry_run:
-        write_json({**plan.as_dict(), "applied": applied})
+        carry_out(
+            plan,
+            lambda bars: apply_removal(opened, plan, bars),
+            dry_run=dry_run,
+            yes=yes,
+            as_json=as_json,
+            question=f"Remove {name}?",
+        )

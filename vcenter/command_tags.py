@@ -11,9 +11,8 @@ from vcenter.command_output import (
     Json,
     VcenterName,
     Yes,
-    confirmed,
+    carry_out,
     session,
-    show_plan,
     write_json,
     write_table,
 )
@@ -67,12 +66,7 @@ def define(vcenter: VcenterName = "", dry_run: DryRun = False, yes: Yes = False,
     """Create the category and its tags where they are missing."""
     with session(vcenter) as opened:
         plan = plan_definitions(opened)
-        show_plan(plan, as_json, dry_run=dry_run)
-        applied = not dry_run and confirmed(plan, "Go on?", yes)
-        if applied:
-            apply_definitions(opened, plan)
-    if as_json and not dry_run:
-        write_json({**plan.as_dict(), "applied": applied})
+        carry_out(plan, lambda _: apply_definitions(opened, plan), dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @app.command("set")
@@ -96,12 +90,7 @@ def set_tag(
         if wanted is Tag.CLIENT and any(one.kind == "HostSystem" for one in targets):
             raise InvalidRequest("A client is a virtual machine, not a host.")
         plan = plan_tags(opened, targets)
-        show_plan(plan, as_json, dry_run=dry_run)
-        applied = not dry_run and confirmed(plan, "Go on?", yes)
-        if applied:
-            apply_tags(opened, plan)
-    if as_json and not dry_run:
-        write_json({**plan.as_dict(), "applied": applied})
+        carry_out(plan, lambda _: apply_tags(opened, plan), dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 @app.command("clear")
@@ -120,9 +109,4 @@ def clear(
         bearing = tuple(one for one in tagged(opened) if (one.kind, one.id) in targets)
         changes = tuple(Change(_name(inventory, one), f"tag {CATEGORY}", one.tag.value, "") for one in bearing)
         plan = TagPlan(CATEGORY, changes, detach=bearing)
-        show_plan(plan, as_json, dry_run=dry_run)
-        applied = not dry_run and confirmed(plan, "Go on?", yes)
-        if applied:
-            apply_tags(opened, plan)
-    if as_json and not dry_run:
-        write_json({**plan.as_dict(), "applied": applied})
+        carry_out(plan, lambda _: apply_tags(opened, plan), dry_run=dry_run, yes=yes, as_json=as_json)
