@@ -21,7 +21,7 @@ demo: native test-packages  ## the main job, from nothing, with everything embed
 	$(BIN)/python -m demo $(DEMO_FLAGS)
 
 test: check native native-sanitize test-packages  ## all tests
-	GPUFERRY_WAYS=sanitized $(BIN)/python -m pytest -q -n $(JOBS) tests/programs/test_cuda_programs.py
+	GPUFERRY_WAYS=sanitized,sanitized-forwarded $(BIN)/python -m pytest -q -n $(JOBS) tests/programs/test_cuda_programs.py
 	setup/run-tests $(BIN)/python $(JOBS) $(PYTEST_FLAGS)
 
 packages:

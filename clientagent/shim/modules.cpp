@@ -20,21 +20,14 @@ namespace gpuferry {
 namespace {
 
 void read_details(Function& function, Decoder& fields) {
-    const auto attributes = fields.take<uint64_t>();
-    const char* values = fields.take_bytes(attributes * sizeof(int32_t));
-    const auto numbers = fields.take<uint64_t>();
-    const char* layout = fields.take_bytes(numbers * sizeof(uint32_t));
-    const auto sizes = fields.take<uint64_t>();
-    const char* blocks = fields.take_bytes(sizes * sizeof(int32_t));
+    auto attributes = fields.take_array<int32_t>(fields.take<uint64_t>());
+    const auto layout = fields.take_array<uint32_t>(fields.take<uint64_t>());
+    auto blocks = fields.take_array<int32_t>(fields.take<uint64_t>());
     if (!fields.good()) return;
-    function.blocks_by_warps.resize(sizes);
-    std::memcpy(function.blocks_by_warps.data(), blocks, sizes * sizeof(int32_t));
-    function.attributes.resize(attributes);
-    std::memcpy(function.attributes.data(), values, attributes * sizeof(int32_t));
-    for (uint64_t at = 0; at + 1 < numbers; at += 2) {
-        Parameter parameter;
-        std::memcpy(&parameter.offset, layout + at * sizeof(uint32_t), sizeof(uint32_t));
-        std::memcpy(&parameter.size, layout + (at + 1) * sizeof(uint32_t), sizeof(uint32_t));
+    function.attributes = std::move(attributes);
+    function.blocks_by_warps = std::move(blocks);
+    for (size_t at = 0; at + 1 < layout.size(); at += 2) {
+        const Parameter parameter{.offset = layout[at], .size = layout[at + 1]};
         function.parameter_bytes = std::max(function.parameter_bytes, parameter.offset + parameter.size);
         function.parameters.push_back(parameter);
     }

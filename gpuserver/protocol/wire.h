@@ -14,6 +14,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <vector>
 
 namespace gpuferry {
 
@@ -154,6 +156,17 @@ class Decoder {
         const char* data = rest_.data();
         rest_ = rest_.subspan(padded(size));
         return data;
+    }
+    // `count` values; empty when there are not as many.
+    template <class T>
+    std::vector<T> take_array(uint64_t count) {
+        static_assert(std::is_trivially_copyable_v<T>);
+        const char* data = count > rest_.size() / sizeof(T) ? take_bytes(UINT64_MAX) : take_bytes(count * sizeof(T));
+        std::vector<T> values;
+        if (!data || count == 0) return values;
+        values.resize(count);
+        std::memcpy(values.data(), data, count * sizeof(T));
+        return values;
     }
     std::string_view take_text() {
         const auto size = take<uint64_t>();

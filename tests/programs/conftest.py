@@ -2,7 +2,8 @@
 
 A way is how a program comes to its GPU. `native`: the software GPU in the program's own process. `forwarded`: a GPU
 server on this machine that has the same software GPU. `both`: natively and then forwarded; what the two print and save
-must be the same, byte for byte. `sanitized`: natively, built with AddressSanitizer and UBSan (for compiled programs).
+must be the same, byte for byte. `sanitized`: natively, built with AddressSanitizer and UBSan (for compiled programs);
+`sanitized-forwarded`: shim, worker and software GPU built so.
 `hardware`: a real GPU and NVIDIA's driver.
 GPUFERRY_WAYS chooses (comma-separated; default `both`); a test body never asks which it is.
 """
@@ -50,17 +51,25 @@ def hardware(options: Mapping[str, object]) -> list[str]:
     return []
 
 
-def sanitized(options: Mapping[str, object]) -> list[str]:
-    """The software GPU of `make native-sanitize`; what AddressSanitizer or UBSan find ends the program."""
+@functools.cache
+def sanitizer_variables() -> dict[str, str]:
+    """What makes a process load the parts of `make native-sanitize`; what AddressSanitizer or UBSan find ends it."""
     compiler = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    variables = {
-        "GPUFERRY_NATIVE": ROOT / "build" / "stage-sanitize",
+    return {
+        "GPUFERRY_NATIVE": str(ROOT / "build" / "stage-sanitize"),
         "LD_PRELOAD": compiler.stdout.strip(),
         # The interpreter that starts the program leaks by design, and the runtime never frees its tables.
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
         "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
     }
-    return ["env", *(f"{name}={value}" for name, value in variables.items()), *native(options)]
+
+
+def with_sanitizers() -> list[str]:
+    return ["env", *(f"{name}={value}" for name, value in sanitizer_variables().items())]
+
+
+def sanitized(options: Mapping[str, object]) -> list[str]:
+    return [*with_sanitizers(), *native(options)]
 
 
 WAYS: dict[str, Callable[[Mapping[str, object]], list[str]]] = {
@@ -68,7 +77,8 @@ WAYS: dict[str, Callable[[Mapping[str, object]], list[str]]] = {
     "sanitized": sanitized,
     "hardware": hardware,
 }
-FORWARDED = frozenset({"forwarded", "both"})
+SANITIZED_FORWARDED = "sanitized-forwarded"
+FORWARDED = frozenset({"forwarded", "both", SANITIZED_FORWARDED})
 
 
 @dataclass
@@ -116,6 +126,8 @@ class Runner:
             variables = {"GPUFERRY_SOFTGPU_UUID": uuids, **variables}
             return self.run([*WAYS.get(self.way, native)(options), *words], variables, status)
         server = self.servers.with_options(options)
+        if self.way == SANITIZED_FORWARDED:
+            return self.run([*with_sanitizers(), *server.prefix(), *words], variables, status)
         if self.way == "forwarded":
             return self.run([*server.prefix(), *words], variables, status)
         before = self.files()
@@ -151,14 +163,20 @@ class Runner:
 
 
 @pytest.fixture(scope="session")
-def program_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProgramServers]:
+def program_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, ProgramServers]]:
+    """The servers of ordinary parts (False) and of sanitized ones (True)."""
     with ExitStack() as stack:
-        yield ProgramServers(stack, tmp_path_factory.mktemp("servers"))
+        yield {
+            False: ProgramServers(stack, tmp_path_factory.mktemp("servers")),
+            True: ProgramServers(stack, tmp_path_factory.mktemp("sanitized"), sanitizer_variables()),
+        }
 
 
 @pytest.fixture(params=os.environ.get("GPUFERRY_WAYS", "both").split(","))
 def run_program(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
-    servers = request.getfixturevalue("program_servers") if request.param in FORWARDED else None
+    servers = None
+    if request.param in FORWARDED:
+        servers = request.getfixturevalue("program_servers")[request.param == SANITIZED_FORWARDED]
     return Runner(request.param, tmp_path, servers)
 
 

@@ -40,8 +40,9 @@ class ProgramServer:
 
 
 class ProgramServers:
-    def __init__(self, stack: ExitStack, folder: Path) -> None:
-        self.stack, self.folder = stack, folder
+    def __init__(self, stack: ExitStack, folder: Path, variables: Mapping[str, str] | None = None) -> None:
+        """`variables`: what the servers find in their environment beside the options."""
+        self.stack, self.folder, self.variables = stack, folder, dict(variables or {})
         self.running: dict[tuple[tuple[str, str], ...], ProgramServer] = {}
 
     def with_options(self, options: Mapping[str, object]) -> ProgramServer:
@@ -51,7 +52,7 @@ class ProgramServers:
             folder.mkdir()
             devices = int(str(options.get("devices", 1)))
             uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(devices))
-            variables = {f"GPUFERRY_SOFTGPU_{OPTIONS[name]}": value for name, value in key}
+            variables = self.variables | {f"GPUFERRY_SOFTGPU_{OPTIONS[name]}": value for name, value in key}
             server = self.stack.enter_context(gpu_server(folder, "softgpu", **variables, GPUFERRY_SOFTGPU_UUID=uuids))
             self.running[key] = ProgramServer(server, uuids, devices)
         return self.running[key]

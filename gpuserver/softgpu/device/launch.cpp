@@ -122,7 +122,7 @@ std::vector<std::byte> gather_parameters(const KernelInfo& kernel, void** kernel
             least = std::max<size_t>(least, parameter.offset + parameter.size);
         }
         check_value(*size >= least, "the parameter buffer is too small");
-        std::memcpy(buffer.data(), bytes, std::min(*size, buffer.size()));
+        if (!buffer.empty()) std::memcpy(buffer.data(), bytes, std::min(*size, buffer.size()));
         return buffer;
     }
     if (kernel.parameters.empty()) return buffer;

@@ -77,7 +77,13 @@ class GpuServer:
 
 def surroundings(**variables: str) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("GPUFERRY_", "CUDA_VISIBLE", "LD_"))}
-    kept = {k: v for k, v in os.environ.items() if k == "GPUFERRY_NATIVE"}
+    # Another build than the ordinary one (tests/long/sanitized.py), and what has to be loaded for it.
+    kept = {
+        k: os.environ[k]
+        for k in ("GPUFERRY_NATIVE", "LD_PRELOAD")
+        if "GPUFERRY_NATIVE" in os.environ
+        if k in os.environ
+    }
     return inherited | kept | {"PYTHONPATH": str(ROOT)} | variables
 
 
