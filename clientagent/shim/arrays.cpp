@@ -14,6 +14,8 @@ namespace {
 struct ArrayCharge {
     const Context* context = nullptr;
     uint64_t bytes = 0;
+    CUDA_ARRAY3D_DESCRIPTOR form{};
+    bool mipmapped = false;
 };
 
 std::mutex lock;
@@ -40,7 +42,7 @@ CUresult create(Op op, Array* place, const CUDA_ARRAY3D_DESCRIPTOR* form, uint64
     const auto handle = call.results().take<uint64_t>();
     handles_table().adopt(handle);
     const std::lock_guard held(lock);
-    charges()[handle] = {context, bytes};
+    charges()[handle] = {context, bytes, *form, op == Op::create_mipmapped_array};
     *place = from_handle<Array>(handle);
     return CUDA_SUCCESS;
 }
@@ -59,6 +61,18 @@ CUresult destroy(Op op, Kind kind, Handle handle) {
 }
 
 }  // namespace
+
+bool array_holds(CUarray array, size_t x, size_t y, size_t z, const CUDA_MEMCPY3D& copy) {
+    const std::lock_guard held(lock);
+    const auto found = charges().find(to_handle(array));
+    if (found == charges().end() || found->second.mipmapped) return true;
+    const CUDA_ARRAY3D_DESCRIPTOR& form = found->second.form;
+    if (form.Format > CU_AD_FORMAT_FLOAT) return true;
+    const auto fits = [](size_t offset, size_t count, size_t size) { return offset <= size && count <= size - offset; };
+    return fits(x, copy.WidthInBytes, form.Width * texel_bytes(form.Format, form.NumChannels)) &&
+           fits(y, copy.Height, std::max<size_t>(form.Height, 1)) &&
+           fits(z, copy.Depth, std::max<size_t>(form.Depth, 1));
+}
 
 void forget_arrays(const Context* context) {
     const std::lock_guard held(lock);

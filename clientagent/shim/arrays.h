@@ -5,6 +5,10 @@
 
 namespace gpuferry {
 
+// Whether what is copied at these bytes, rows and layers lies within the array; true for one whose size is not known
+// here (a level of a mipmapped one, a packed format).
+bool array_holds(CUarray array, size_t x, size_t y, size_t z, const CUDA_MEMCPY3D& copy);
+
 // A context is gone, and its arrays with it.
 void forget_arrays(const Context* context);
 

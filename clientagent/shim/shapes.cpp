@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "arrays.h"
 #include "call.h"
 #include "capture.h"
 #include "device_memory.h"
@@ -118,35 +119,71 @@ CUresult copy_on_host(const CUDA_MEMCPY3D& copy, CUstream stream) {
     return CUDA_SUCCESS;
 }
 
-// What the call itself reports: a side that is no memory of its kind, rows that overlap.
-CUresult check_side(CUmemorytype type, CUdeviceptr address, CUarray array, const void* host, size_t pitch, size_t x,
-                    const CUDA_MEMCPY3D& copy) {
-    switch (type) {
+struct Side {
+    CUmemorytype type;
+    CUdeviceptr device;
+    CUarray array;
+    const void* host;
+    size_t pitch, height, x, y, z;
+};
+
+Side source_of(const CUDA_MEMCPY3D& copy) {
+    return {copy.srcMemoryType, copy.srcDevice,   copy.srcArray, copy.srcHost, copy.srcPitch,
+            copy.srcHeight,     copy.srcXInBytes, copy.srcY,     copy.srcZ};
+}
+
+Side destination_of(const CUDA_MEMCPY3D& copy) {
+    return {copy.dstMemoryType, copy.dstDevice,   copy.dstArray, copy.dstHost, copy.dstPitch,
+            copy.dstHeight,     copy.dstXInBytes, copy.dstY,     copy.dstZ};
+}
+
+// Where in linear memory a side's byte `x` of row `y` of layer `z` lies; false when that does not fit in 64 bits.
+bool find_offset(const Side& side, size_t x, size_t y, size_t z, uint64_t& offset) {
+    return !__builtin_mul_overflow(z, side.height, &offset) && !__builtin_add_overflow(offset, y, &offset) &&
+           !__builtin_mul_overflow(offset, side.pitch, &offset) && !__builtin_add_overflow(offset, x, &offset);
+}
+
+// From the side's pointer to the first byte that is copied, and to behind the last one.
+bool find_extent(const Side& side, const CUDA_MEMCPY3D& copy, uint64_t& first, uint64_t& end) {
+    first = end = 0;
+    if (!copy.WidthInBytes || !copy.Height || !copy.Depth) return true;
+    size_t x = 0, y = 0, z = 0;
+    return !__builtin_add_overflow(side.x, copy.WidthInBytes, &x) &&
+           !__builtin_add_overflow(side.y, copy.Height - 1, &y) &&
+           !__builtin_add_overflow(side.z, copy.Depth - 1, &z) && side.pitch >= x &&
+           find_offset(side, side.x, side.y, side.z, first) && find_offset(side, x, y, z, end);
+}
+
+// What the call itself reports: a side that is no memory of its kind, or not all of it; rows that overlap.
+CUresult check_side(const Side& side, const CUDA_MEMCPY3D& copy) {
+    if (side.type == CU_MEMORYTYPE_ARRAY) {
+        if (!handles_table().living(Kind::array, to_handle(side.array))) return CUDA_ERROR_INVALID_HANDLE;
+        return array_holds(side.array, side.x, side.y, side.z, copy) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    }
+    uint64_t first = 0, end = 0;
+    if (!find_extent(side, copy, first, end)) return CUDA_ERROR_INVALID_VALUE;
+    switch (side.type) {
         case CU_MEMORYTYPE_HOST:
-            return host && pitch >= copy.WidthInBytes + x ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+            return side.host ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
         case CU_MEMORYTYPE_DEVICE:
-            return is_device_address(address) && pitch >= copy.WidthInBytes + x ? CUDA_SUCCESS
-                                                                                : CUDA_ERROR_INVALID_VALUE;
-        case CU_MEMORYTYPE_ARRAY:
-            return handles_table().living(Kind::array, to_handle(array)) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+            return is_device_address(side.device) && device_memory().holds(side.device + first, end - first)
+                       ? CUDA_SUCCESS
+                       : CUDA_ERROR_INVALID_VALUE;
         default:
             return CUDA_ERROR_INVALID_VALUE;
     }
 }
 
 CUresult check_sides(const CUDA_MEMCPY3D& copy) {
-    const CUresult failure = check_side(copy.srcMemoryType, copy.srcDevice, copy.srcArray, copy.srcHost, copy.srcPitch,
-                                        copy.srcXInBytes, copy);
-    return failure ? failure
-                   : check_side(copy.dstMemoryType, copy.dstDevice, copy.dstArray, copy.dstHost, copy.dstPitch,
-                                copy.dstXInBytes, copy);
+    const CUresult failure = check_side(source_of(copy), copy);
+    return failure ? failure : check_side(destination_of(copy), copy);
 }
 
 // Host memory by its address on the server. The twin holds everything from the host pointer on to the last row's end.
-CUresult localise_host(const void* host, size_t x, size_t y, size_t z, size_t pitch, size_t height,
-                       const CUDA_MEMCPY3D& copy, uint64_t& address) {
-    const size_t rows = (z + copy.Depth - 1) * height + y + copy.Height;
-    return find_server_address(host, (rows - 1) * pitch + x + copy.WidthInBytes, address);
+CUresult localise_host(const Side& side, const CUDA_MEMCPY3D& copy, uint64_t& address) {
+    uint64_t first = 0, end = 0;
+    if (!find_extent(side, copy, first, end)) return CUDA_ERROR_INVALID_VALUE;
+    return find_server_address(side.host, end, address);
 }
 
 CUresult copy_shape_captured(CUDA_MEMCPY3D copy, CUstream stream) {
@@ -211,15 +248,11 @@ CUresult localise_copy(CUDA_MEMCPY3D& copy) {
     if (const CUresult failure = check_sides(copy)) return failure;
     uint64_t address = 0;
     if (copy.srcMemoryType == CU_MEMORYTYPE_HOST) {
-        const CUresult failure = localise_host(copy.srcHost, copy.srcXInBytes, copy.srcY, copy.srcZ, copy.srcPitch,
-                                               copy.srcHeight, copy, address);
-        if (failure) return failure;
+        if (const CUresult failure = localise_host(source_of(copy), copy, address)) return failure;
         copy.srcHost = reinterpret_cast<const void*>(address);
     }
     if (copy.dstMemoryType == CU_MEMORYTYPE_HOST) {
-        const CUresult failure = localise_host(copy.dstHost, copy.dstXInBytes, copy.dstY, copy.dstZ, copy.dstPitch,
-                                               copy.dstHeight, copy, address);
-        if (failure) return failure;
+        if (const CUresult failure = localise_host(destination_of(copy), copy, address)) return failure;
         copy.dstHost = reinterpret_cast<void*>(address);
     }
     return CUDA_SUCCESS;

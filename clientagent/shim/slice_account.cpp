@@ -1,78 +1,27 @@
 #include "slice_account.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+
+#include "shared_memory_file.h"
 
 namespace gpuferry {
 namespace {
 
-// Byte 0 of the file is the lock of all; byte 1 + n belongs to the owner of slot n as long as it lives. The locks are
-// those of the open file: another library of this process that opens and closes the file does not lose them.
+// Byte 0 of the file is the lock of all; byte 1 + n belongs to the owner of slot n as long as it lives.
 constexpr long long whole = 0;
 constexpr long long first_slot = 1;
-constexpr const char* folder = "/dev/shm";
+
+std::string name_of(const std::string& lease) {
+    return "gpuferry-slice-" + std::to_string(geteuid()) + "-" + lease;
+}
 
 std::string path_of(const std::string& lease) {
-    return std::string(folder) + "/gpuferry-slice-" + std::to_string(geteuid()) + "-" + lease;
-}
-
-// Whether somebody else has a lock on these bytes.
-bool is_locked(int descriptor, long long start, long long size = 1) {
-    struct flock part{};
-    part.l_type = F_WRLCK;
-    part.l_whence = SEEK_SET;
-    part.l_start = start;
-    part.l_len = size;
-    return fcntl(descriptor, F_OFD_GETLK, &part) == 0 && part.l_type != F_UNLCK;
-}
-
-bool lock_byte(int descriptor, short type, long long start, bool wait) {
-    struct flock part{};
-    part.l_type = type;
-    part.l_whence = SEEK_SET;
-    part.l_start = start;
-    part.l_len = 1;
-    while (fcntl(descriptor, wait ? F_OFD_SETLKW : F_OFD_SETLK, &part) < 0) {
-        if (errno != EINTR) return false;
-    }
-    return true;
-}
-
-// Accounts of which no process is left alive, because the last one was killed.
-void remove_dead_accounts() {
-    const std::string prefix = path_of("").substr(std::strlen(folder) + 1);
-    DIR* all = opendir(folder);
-    if (!all) return;
-    while (const dirent* entry = readdir(all)) {
-        if (std::strncmp(entry->d_name, prefix.c_str(), prefix.size()) != 0) continue;
-        const int file = openat(dirfd(all), entry->d_name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        if (file < 0) continue;
-        if (lock_byte(file, F_WRLCK, whole, false) && !is_locked(file, first_slot, most_slice_processes)) {
-            unlinkat(dirfd(all), entry->d_name, 0);
-        }
-        ::close(file);
-    }
-    closedir(all);
+    return std::string(shared_memory_folder) + "/" + name_of(lease);
 }
 
 }  // namespace
-
-// -1 where the file cannot be made, or is not ours alone.
-int SliceAccount::open_file(const std::string& path) const {
-    const int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (descriptor < 0) return -1;
-    struct stat about{};
-    if (fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) && about.st_uid == geteuid()) return descriptor;
-    ::close(descriptor);
-    return -1;
-}
 
 bool SliceAccount::map(int descriptor) {
     void* place = mmap(nullptr, sizeof(SliceMemory), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
@@ -82,7 +31,7 @@ bool SliceAccount::map(int descriptor) {
 }
 
 void SliceAccount::set_lock(short type, long long start, bool wait) const {
-    if (descriptor_ >= 0) lock_byte(descriptor_, type, start, wait);
+    if (descriptor_ >= 0) lock_bytes(descriptor_, type, start, 1, wait);
 }
 
 bool SliceAccount::is_living(size_t slot) const {
@@ -90,17 +39,9 @@ bool SliceAccount::is_living(size_t slot) const {
 }
 
 bool SliceAccount::open(const std::string& lease) {
-    remove_dead_accounts();
+    remove_dead_files(name_of(""));  // the last process of a lease was killed
     path_ = path_of(lease);
-    while (true) {
-        descriptor_ = open_file(path_);
-        if (descriptor_ < 0) break;
-        set_lock(F_WRLCK, whole, true);
-        struct stat about{};
-        fstat(descriptor_, &about);
-        if (about.st_nlink) break;
-        ::close(descriptor_);  // the last one has just removed it: again, with a new file
-    }
+    descriptor_ = open_and_lock(path_, F_WRLCK);
     const bool mapped = descriptor_ >= 0 && ftruncate(descriptor_, sizeof(SliceMemory)) == 0 && map(descriptor_);
     bool others = false;
     for (size_t slot = 0; mapped && slot < most_slice_processes; ++slot) {
@@ -131,20 +72,18 @@ bool SliceAccount::open(const std::string& lease) {
 }
 
 bool SliceAccount::watch(const std::string& lease) {
-    struct stat about{};
     if (descriptor_ >= 0) {
-        if (fstat(descriptor_, &about) == 0 && about.st_nlink) return true;
+        if (is_linked(descriptor_)) return true;
         munmap(memory_, sizeof(SliceMemory));  // its last process has ended
         ::close(descriptor_);
         descriptor_ = -1;
         memory_ = &alone_;
     }
-    const std::string path = path_of(lease);
-    const int descriptor = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    const int descriptor = open_own_file(path_of(lease));
     if (descriptor < 0) return false;
-    const bool ours = fstat(descriptor, &about) == 0 && S_ISREG(about.st_mode) && about.st_uid == geteuid() &&
-                      about.st_size >= static_cast<off_t>(sizeof(SliceMemory));
-    if (!ours || !map(descriptor)) {
+    struct stat about{};
+    const bool complete = fstat(descriptor, &about) == 0 && about.st_size >= static_cast<off_t>(sizeof(SliceMemory));
+    if (!complete || !map(descriptor)) {
         ::close(descriptor);
         return false;
     }

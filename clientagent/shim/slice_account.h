@@ -58,7 +58,6 @@ class SliceAccount {
     void abandon();
 
   private:
-    int open_file(const std::string& path) const;
     bool map(int descriptor);
     void set_lock(short type, long long start, bool wait) const;
     [[nodiscard]] bool is_living(size_t slot) const;

@@ -1,11 +1,8 @@
 #include "usage.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -16,6 +13,7 @@
 #include <string>
 
 #include "log.h"
+#include "shared_memory_file.h"
 
 namespace softgpu {
 
@@ -81,17 +79,16 @@ UsageFile* private_file() {
     return static_cast<UsageFile*>(memory);
 }
 
+// The device's file. This process holds it, by a lock on its first byte, until it ends.
 int open_file(const DeviceConfig& device) {
-    std::string path = "/dev/shm/gpuferry-softgpu-" + std::to_string(::getuid()) + "-" + format_uuid(device.uuid);
-    int descriptor = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    const std::string prefix = "gpuferry-softgpu-" + std::to_string(::geteuid()) + "-";
+    gpuferry::remove_dead_files(prefix);
+    const std::string path = std::string(gpuferry::shared_memory_folder) + "/" + prefix + format_uuid(device.uuid);
+    const int descriptor = gpuferry::open_and_lock(path, F_RDLCK);
     if (descriptor < 0) return -1;
-    struct stat status{};
-    bool ours = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == ::geteuid();
-    if (!ours || ::ftruncate(descriptor, sizeof(UsageFile)) != 0) {
-        ::close(descriptor);
-        return -1;
-    }
-    return descriptor;
+    if (::ftruncate(descriptor, sizeof(UsageFile)) == 0) return descriptor;
+    ::close(descriptor);
+    return -1;
 }
 
 class FileLock {

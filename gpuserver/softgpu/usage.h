@@ -1,6 +1,7 @@
 // How much of a device each process uses: a small file in shared memory, one a user and device, that libcuda.so.1
 // writes and libnvidia-ml.so.1 reads. By it the processes share a device's memory as they would a real one's, and
-// cuMemGetInfo and NVML agree. What a dead process left is dropped when it is met.
+// cuMemGetInfo and NVML agree. What a dead process left is dropped when it is met,
+// and so is the file of a device that no process uses any more (shared_memory_file.h).
 #pragma once
 
 #include <sys/types.h>

@@ -4,6 +4,7 @@
 #include "api/entry.h"
 #include "device/context.h"
 #include "device/copy_order.h"
+#include "device/sizes.h"
 
 using namespace softgpu;
 
@@ -180,7 +181,7 @@ extern "C" CUresult CUDAAPI cuMemcpyAtoA_v2(CUarray dstArray, size_t dstOffset, 
     return entry(__func__, waits, [&] {
         const auto stream = require_stream(nullptr);
         const auto from = require<Array>(srcArray);
-        check_value(from->rows() == 1 && from->slices() == 1 && srcOffset + ByteCount <= from->row_bytes(),
+        check_value(from->rows() == 1 && from->slices() == 1 && fits(srcOffset, ByteCount, from->row_bytes()),
                     "the copy runs over the end of the array");
         submit_copy(stream,
                     array_copy(from->base() + srcOffset, PointerRole::device, require<Array>(dstArray), dstOffset,

@@ -1,12 +1,14 @@
 // Copies by the batch, and single copies with attributes. Location hints and access orders allow what is done anyway.
 #include "api/entry.h"
 #include "device/copy.h"
+#include "device/sizes.h"
 
 using namespace softgpu;
 
 namespace {
 
 constexpr auto waits = EntryNeeds::outside_callback;
+constexpr auto too_large = "an extent is too large";
 
 std::shared_ptr<Stream> require_batch_stream(CUstream handle) {
     auto stream = require_stream(handle);
@@ -58,14 +60,14 @@ Side side_of(const CUmemcpy3DOperand& operand, size_t element) {
     if (operand.type == CU_MEMCPY_OPERAND_TYPE_ARRAY) {
         side.type = CU_MEMORYTYPE_ARRAY;
         side.array = operand.op.array.array;
-        side.x = operand.op.array.offset.x * element;
+        side.x = checked_product(operand.op.array.offset.x, element, too_large);
         side.y = operand.op.array.offset.y;
         side.z = operand.op.array.offset.z;
         return side;
     }
     check_value(operand.type == CU_MEMCPY_OPERAND_TYPE_POINTER, "unknown kind of operand");
     side.pointer = operand.op.ptr.ptr;
-    side.pitch = operand.op.ptr.rowLength * element;
+    side.pitch = checked_product(operand.op.ptr.rowLength, element, too_large);
     side.height = operand.op.ptr.layerHeight;
     return side;
 }
@@ -91,7 +93,7 @@ void copy_operation(const std::shared_ptr<Stream>& stream, const CUDA_MEMCPY3D_B
     description.dstXInBytes = to.x;
     description.dstY = to.y;
     description.dstZ = to.z;
-    description.WidthInBytes = operation.extent.width * element;
+    description.WidthInBytes = checked_product(operation.extent.width, element, too_large);
     description.Height = operation.extent.height;
     description.Depth = operation.extent.depth;
     submit_copy(stream, plan_copy(description), false);

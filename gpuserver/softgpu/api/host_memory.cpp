@@ -10,6 +10,7 @@
 #include "device/capture.h"
 #include "device/context.h"
 #include "device/release.h"
+#include "device/sizes.h"
 
 using namespace softgpu;
 
@@ -30,7 +31,7 @@ void allocate_host(void** out, size_t bytes, unsigned flags) {
         return;
     }
     check_value(bytes < uint64_t{1} << 47, "no such size");
-    const uint64_t length = (bytes + page_bytes() - 1) / page_bytes() * page_bytes();
+    const uint64_t length = round_up(bytes, page_bytes());
     void* place = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (place == MAP_FAILED) throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, std::strerror(errno));
     auto allocation = std::make_shared<Allocation>();

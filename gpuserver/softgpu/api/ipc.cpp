@@ -18,6 +18,7 @@
 #include "device/event.h"
 #include "device/release.h"
 #include "device/shared_file.h"
+#include "device/sizes.h"
 
 using namespace softgpu;
 
@@ -79,10 +80,10 @@ AllocationPtr map_foreign(const MemoryName& name, Context& context) {
     const int descriptor = open_file_of(name.process, name.descriptor);
     const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
     const uint64_t first = name.offset / page * page;
-    const uint64_t length = (name.offset + name.size - first + page - 1) / page * page;
     struct stat about{};
     const bool right = fstat(descriptor, &about) == 0 && about.st_ino == name.inode && name.size != 0 &&
-                       name.size < uint64_t{1} << 47 && first + length <= static_cast<uint64_t>(about.st_size);
+                       fits(name.offset, name.size, static_cast<uint64_t>(about.st_size));
+    const uint64_t length = right ? round_up(name.offset + name.size - first, page) : 0;
     void* place = right
                       ? mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, static_cast<off_t>(first))
                       : MAP_FAILED;

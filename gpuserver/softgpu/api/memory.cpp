@@ -8,6 +8,7 @@
 #include "device/device.h"
 #include "device/pool.h"
 #include "device/release.h"
+#include "device/sizes.h"
 
 using namespace softgpu;
 
@@ -41,7 +42,7 @@ extern "C" CUresult CUDAAPI cuMemAllocPitch_v2(CUdeviceptr* dptr, size_t* pPitch
                     "ElementSizeBytes is not 4, 8 or 16");
         forbid_during_capture();
         check_value(WidthInBytes < size_t{1} << 40 && Height < size_t{1} << 40, "the allocation is too large");
-        const size_t pitch = (WidthInBytes + pitch_unit - 1) / pitch_unit * pitch_unit;
+        const size_t pitch = round_up(WidthInBytes, pitch_unit);
         if (pitch > context.device().memory().capacity() / Height) return CUDA_ERROR_OUT_OF_MEMORY;
         *dptr = context.device().allocate(&context, pitch * Height, MemoryKind::device)->begin;
         *pPitch = pitch;

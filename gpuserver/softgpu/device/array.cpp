@@ -5,6 +5,7 @@
 
 #include "device/error.h"
 #include "device/release.h"
+#include "device/sizes.h"
 
 namespace softgpu {
 namespace {
@@ -43,7 +44,7 @@ std::shared_ptr<Array> Array::create(Context& context, const CUDA_ARRAY3D_DESCRI
     auto array = std::shared_ptr<Array>(new Array);
     array->descriptor_ = descriptor;
     array->row_bytes_ = descriptor.Width * descriptor.NumChannels * channel_bytes(descriptor.Format);
-    array->pitch_ = (array->row_bytes_ + pitch_unit - 1) / pitch_unit * pitch_unit;
+    array->pitch_ = round_up(array->row_bytes_, pitch_unit);
     array->rows_ = std::max<uint64_t>(descriptor.Height, 1);
     array->slices_ = std::max<uint64_t>(descriptor.Depth, 1);
     array->memory_ = context.device().allocate(&context, array->slice_pitch() * array->slices_, MemoryKind::device,

@@ -9,12 +9,15 @@
 #include "device/copy_order.h"
 #include "device/error.h"
 #include "device/mapping.h"
+#include "device/sizes.h"
 #include "device/work.h"
 
 namespace softgpu {
 namespace {
 
 using Side = CopyEnd::Side;
+
+constexpr auto too_large = "the range is too large";
 
 // Whether CUDA knows every byte of the range, which may run over several adjoining mappings.
 bool known(uint64_t begin, uint64_t bytes) {
@@ -36,8 +39,26 @@ bool in_device_space(uint64_t address) {
     return in_reservation(address);
 }
 
+// Bytes from the first to behind the last.
 uint64_t extent(const CopyEnd& end, const Copy& copy) {
-    return (copy.depth - 1) * end.slice + (copy.height - 1) * end.pitch + copy.width;
+    const uint64_t slices = checked_product(copy.depth - 1, end.slice, too_large);
+    const uint64_t rows = checked_product(copy.height - 1, end.pitch, too_large);
+    return checked_sum(checked_sum(slices, rows, too_large), copy.width, too_large);
+}
+
+uint64_t extent(const Set& set) {
+    const uint64_t row = checked_product(set.width, set.element, too_large);
+    return checked_sum(checked_product(set.height - 1, set.pitch, too_large), row, too_large);
+}
+
+// Whether there is anything to copy.
+bool some(const Copy& copy) {
+    return copy.width && copy.height && copy.depth;
+}
+
+// Throws INVALID_VALUE for more bytes than there can be.
+void check_size(const Copy& copy) {
+    checked_product(checked_product(copy.width, copy.height, too_large), copy.depth, too_large);
 }
 
 // A strided end over plain memory.
@@ -54,9 +75,9 @@ CopyEnd strided(uint64_t base, uint64_t pitch, uint64_t slice, const Copy& copy,
 
 CopyEnd in_array(CUarray handle, uint64_t x, uint64_t y, uint64_t z, const Copy& copy) {
     auto array = require<Array>(handle);
-    check_value(
-        x + copy.width <= array->row_bytes() && y + copy.height <= array->rows() && z + copy.depth <= array->slices(),
-        "the copy runs over the end of the array");
+    check_value(fits(x, copy.width, array->row_bytes()) && fits(y, copy.height, array->rows()) &&
+                    fits(z, copy.depth, array->slices()),
+                "the copy runs over the end of the array");
     CopyEnd end;
     end.base = array->base() + z * array->slice_pitch() + y * array->pitch() + x;
     end.pitch = array->pitch();
@@ -75,20 +96,28 @@ struct Corner {
 };
 
 CopyEnd resolve_corner(const Corner& corner, const Copy& copy) {
-    const uint64_t pitch = corner.pitch ? corner.pitch : copy.width + corner.x;
-    const uint64_t slice = pitch * (corner.height ? corner.height : copy.height + corner.y);
-    const uint64_t offset = corner.z * slice + corner.y * pitch + corner.x;
-    check_value(corner.height == 0 || corner.height >= copy.height + corner.y || copy.depth <= 1,
+    if (corner.type == CU_MEMORYTYPE_ARRAY) return in_array(corner.array, corner.x, corner.y, corner.z, copy);
+    const uint64_t row = checked_sum(copy.width, corner.x, too_large);
+    const uint64_t rows = checked_sum(copy.height, corner.y, too_large);
+    check_value(corner.height == 0 || corner.height >= rows || copy.depth <= 1,
                 "the slice height is less than the height");
+    const uint64_t pitch = corner.pitch ? corner.pitch : row;
+    // Only what is used counts: a copy of one slice may name any height.
+    const bool slices = copy.depth > 1 || corner.z;
+    const uint64_t slice = slices ? checked_product(pitch, corner.height ? corner.height : rows, too_large) : 0;
+    const uint64_t above = checked_sum(checked_product(corner.z, slice, too_large),
+                                       checked_product(corner.y, pitch, too_large), too_large);
+    const uint64_t offset = checked_sum(above, corner.x, too_large);
     switch (corner.type) {
         case CU_MEMORYTYPE_HOST:
-            return strided(reinterpret_cast<uint64_t>(corner.host) + offset, pitch, slice, copy, PointerRole::host);
+            return strided(checked_sum(reinterpret_cast<uint64_t>(corner.host), offset, too_large), pitch, slice, copy,
+                           PointerRole::host);
         case CU_MEMORYTYPE_DEVICE:
-            return strided(corner.device + offset, pitch, slice, copy, PointerRole::device);
+            return strided(checked_sum(corner.device, offset, too_large), pitch, slice, copy, PointerRole::device);
         case CU_MEMORYTYPE_UNIFIED:
-            return strided(corner.device + offset, pitch, slice, copy, PointerRole::any);
+            return strided(checked_sum(corner.device, offset, too_large), pitch, slice, copy, PointerRole::any);
         case CU_MEMORYTYPE_ARRAY:
-            return in_array(corner.array, corner.x, corner.y, corner.z, copy);
+            break;
     }
     throw DriverError(CUDA_ERROR_INVALID_VALUE, "unknown memory type");
 }
@@ -99,7 +128,8 @@ Copy plan_3d(const Description& d) {
     copy.width = d.WidthInBytes;
     copy.height = d.Height;
     copy.depth = d.Depth;
-    if (!copy.bytes()) return copy;
+    if (!some(copy)) return copy;
+    check_size(copy);
     copy.from = resolve_corner(
         {d.srcMemoryType, d.srcHost, d.srcDevice, d.srcArray, d.srcPitch, d.srcHeight, d.srcXInBytes, d.srcY, d.srcZ},
         copy);
@@ -152,7 +182,8 @@ Copy plan_copy(const CUDA_MEMCPY2D& d) {
     Copy copy;
     copy.width = d.WidthInBytes;
     copy.height = d.Height;
-    if (!copy.bytes()) return copy;
+    if (!some(copy)) return copy;
+    check_size(copy);
     copy.from = resolve_corner(
         {d.srcMemoryType, d.srcHost, d.srcDevice, d.srcArray, d.srcPitch, 0, d.srcXInBytes, d.srcY, 0}, copy);
     copy.to = resolve_corner(
@@ -170,7 +201,7 @@ Copy plan_copy(const CUDA_MEMCPY3D_PEER& d) {
 Copy array_copy(uint64_t address, PointerRole role, const std::shared_ptr<Array>& array, uint64_t offset,
                 uint64_t bytes, bool to_array) {
     check_value(array->slices() == 1 && array->rows() == 1, "the array is not one-dimensional");
-    check_value(offset + bytes <= array->row_bytes(), "the copy runs over the end of the array");
+    check_value(fits(offset, bytes, array->row_bytes()), "the copy runs over the end of the array");
     Copy copy;
     copy.width = bytes;
     if (!bytes) return copy;
@@ -205,16 +236,15 @@ void perform_copy(const Copy& copy) {
 Set plan_set(uint64_t base, uint64_t pitch, uint32_t value, unsigned element, uint64_t width, uint64_t height) {
     const Set set{base, pitch, value, element, width, height};
     if (!width || !height) return set;
-    check_value(width <= (uint64_t{1} << 60) / element, "the range is too large");
     check_value(base % element == 0 && (height <= 1 || pitch % element == 0), "the address is not aligned");
-    check_value(height <= 1 || pitch >= width * element, "the pitch is less than the width");
-    check_value(known(base, (height - 1) * pitch + width * element), "the range is in no allocation");
+    check_value(height <= 1 || pitch >= checked_product(width, element, too_large), "the pitch is less than the width");
+    check_value(known(base, extent(set)), "the range is in no allocation");
     return set;
 }
 
 void perform_set(const Set& set) {
     if (!set.width || !set.height) return;
-    if (!known(set.base, (set.height - 1) * set.pitch + set.width * set.element)) {
+    if (!known(set.base, extent(set))) {
         throw DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, "memory of a set was freed before its turn");
     }
     for (uint64_t y = 0; y < set.height; ++y) {

@@ -12,13 +12,10 @@
 #include "device/context.h"
 #include "device/device.h"
 #include "device/error.h"
+#include "device/sizes.h"
 
 namespace softgpu {
 namespace {
-
-constexpr uint64_t round_up(uint64_t value, uint64_t unit) {
-    return (value + unit - 1) / unit * unit;
-}
 
 uint64_t page_bytes() {
     static const auto bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));

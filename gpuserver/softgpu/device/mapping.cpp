@@ -15,6 +15,7 @@
 #include "device/context.h"
 #include "device/error.h"
 #include "device/shared_file.h"
+#include "device/sizes.h"
 
 namespace softgpu {
 namespace {
@@ -137,7 +138,7 @@ CUdeviceptr reserve_addresses(uint64_t size, uint64_t alignment, CUdeviceptr wan
         void* place = mmap(nullptr, size + alignment, PROT_NONE, flags, -1, 0);
         if (place == MAP_FAILED) throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, std::strerror(errno));
         const auto at = reinterpret_cast<uint64_t>(place);
-        begin = (at + alignment - 1) / alignment * alignment;
+        begin = round_up(at, alignment);
         if (begin > at) munmap(place, begin - at);
         if (at + alignment > begin) munmap(reinterpret_cast<void*>(begin + size), at + alignment - begin);
     }
@@ -213,7 +214,7 @@ void set_mapping_access(CUdeviceptr begin, uint64_t size, const CUmemAccessDesc*
         check_value(mapping->kind == MemoryKind::mapping && mapping->begin <= next, "the range is not mapped");
         next = mapping->end();
     }
-    check_value(size != 0 && next >= begin + size, "the range is not mapped");
+    check_value(size != 0 && next >= checked_sum(begin, size, "the range wraps around"), "the range is not mapped");
     for (size_t i = 0; i < count; ++i) {
         const CUmemAccessDesc& description = descriptions[i];
         check_value(description.flags == CU_MEM_ACCESS_FLAGS_PROT_NONE ||

@@ -4,13 +4,10 @@
 #include "device/context.h"
 #include "device/device.h"
 #include "device/error.h"
+#include "device/sizes.h"
 
 namespace softgpu {
 namespace {
-
-constexpr uint64_t round_up(uint64_t value, uint64_t unit) {
-    return (value + unit - 1) / unit * unit;
-}
 
 // May kernels of `context` touch it, and write to it?
 Range rights(const Allocation& allocation, const Context& context) {
@@ -73,7 +70,7 @@ AllocationPtr MemoryMap::find(uint64_t address) const {
 bool MemoryMap::overlaps(uint64_t begin, uint64_t size) const {
     const std::shared_lock lock(mutex_);
     const auto after = by_begin_.lower_bound(begin);
-    if (after != by_begin_.end() && after->first < begin + size) return true;
+    if (after != by_begin_.end() && after->first - begin < size) return true;
     return after != by_begin_.begin() && std::prev(after)->second->end() > begin;
 }
 
@@ -82,7 +79,7 @@ std::vector<AllocationPtr> MemoryMap::within(uint64_t begin, uint64_t size) cons
     std::vector<AllocationPtr> found;
     auto at = by_begin_.upper_bound(begin);
     if (at != by_begin_.begin() && std::prev(at)->second->end() > begin) --at;
-    for (; at != by_begin_.end() && at->first < begin + size; ++at) found.push_back(at->second);
+    for (; at != by_begin_.end() && (at->first < begin || at->first - begin < size); ++at) found.push_back(at->second);
     return found;
 }
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,15 +14,12 @@
 
 #include "device/error.h"
 #include "device/shared_file.h"
+#include "device/sizes.h"
 
 namespace softgpu {
 namespace {
 
 constexpr uint64_t chunk_bytes = uint64_t{32} << 20;  // a pool grows by this, or by what one piece needs
-
-constexpr uint64_t round_up(uint64_t value, uint64_t unit) {
-    return (value + unit - 1) / unit * unit;
-}
 
 struct AllPools {
     std::mutex mutex;
@@ -118,6 +116,7 @@ void MemoryPool::drop(const Chunk& chunk) {
 }
 
 AllocationPtr MemoryPool::try_allocate(uint64_t size) {
+    if (size > device_.memory().capacity()) throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, "more than the device has");
     const uint64_t rounded = round_up(size, allocation_granule);
     uint64_t begin = 0;
     for (auto& [address, chunk] : chunks_) {
@@ -263,6 +262,10 @@ uint64_t MemoryPool::file_offset(const Allocation& allocation) const {
 
 AllocationPtr MemoryPool::import_piece(uint64_t offset, uint64_t size) {
     const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+    struct stat about{};
+    if (fstat(descriptor_, &about) != 0 || !size || !fits(offset, size, static_cast<uint64_t>(about.st_size))) {
+        throw DriverError(CUDA_ERROR_INVALID_VALUE, "the pool holds no such piece");
+    }
     const uint64_t first = offset / page * page, length = round_up(offset + size - first, page);
     void* mapped = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_, static_cast<off_t>(first));
     if (mapped == MAP_FAILED) throw DriverError(CUDA_ERROR_MAP_FAILED, std::strerror(errno));

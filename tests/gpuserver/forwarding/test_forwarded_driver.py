@@ -64,6 +64,8 @@ def collect() -> list[Case]:
     sys.path.insert(0, str(CASES))
     import driver_case
 
+    # Before run_case is replaced: the modules keep what they import, and are the same that pytest runs natively.
+    modules = [importlib.import_module(module) for module in MODULES]
     found: list[Case] = []
     run_natively = driver_case.run_case
 
@@ -73,8 +75,8 @@ def collect() -> list[Case]:
 
     driver_case.run_case = remember
     try:
-        for module in MODULES:
-            for name, test in sorted(vars(importlib.import_module(module)).items()):
+        for module in modules:
+            for name, test in sorted(vars(module).items()):
                 if name.startswith("test_") and hasattr(test, "__wrapped__") and not hasattr(test, "pytestmark"):
                     test()
     finally:

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 from images import nvcc, toolkit
-from software_gpu import ROOT, run
+from software_gpu import ROOT, environment, run
 
 from gpuserver.softgpu.command import HAND_OVER_PTX, program_environment
 
@@ -249,6 +250,43 @@ print(pynvml.nvmlDeviceGetMemoryInfo(handle).used >> 20 < 48, len(pynvml.nvmlDev
     uuid = "GPU-00000000-0000-0000-0000-0000000000ee"
     done = run([sys.executable, "-c", code], memory_mib="64", uuid=uuid)
     assert done.stdout.splitlines() == ["True True", "True 2", "out of memory", "True 1"], done.stderr
+
+
+def test_what_killed_processes_leave_in_shared_memory_goes() -> None:
+    """A device's file in shared memory goes once nobody uses the device: the next process on any device sees to it."""
+    code = """
+import ctypes, sys
+cuda = ctypes.CDLL("libcuda.so.1")
+print(cuda.cuInit(0), flush=True)
+sys.stdin.read()
+"""
+
+    def file_of(device: str) -> Path:
+        return Path(f"/dev/shm/gpuferry-softgpu-{os.geteuid()}-{device}")
+
+    def start(device: str) -> subprocess.Popen[bytes]:
+        surroundings = environment(uuid=device)
+        started = subprocess.Popen(
+            [sys.executable, "-c", code], env=surroundings, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"0\n"
+        return started
+
+    ended, lasting = (f"GPU-{uuid.uuid4()}" for _ in range(2))
+    with start(ended) as victim, start(lasting) as other:
+        victim.kill()
+        victim.wait()
+        assert file_of(lasting).exists()
+        with start(lasting) as third:
+            assert not file_of(ended).exists()
+            assert file_of(lasting).exists()
+            third.communicate()
+        # The first of the two that share it is still there.
+        with start(f"GPU-{uuid.uuid4()}") as fourth:
+            assert file_of(lasting).exists()
+            fourth.communicate()
+        other.communicate()
 
 
 def test_nvml_sees_a_busy_device() -> None:

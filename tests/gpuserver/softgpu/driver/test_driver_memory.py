@@ -131,6 +131,54 @@ def test_sets_of_every_width_and_two_dimensions() -> None:
     assert (download(address, 4096) == wanted).all()
 
 
+@software_gpu(memory_mib="64")
+def test_sizes_beyond_64_bits_are_refused() -> None:
+    """What overflows when it is rounded up, multiplied or added is an error, not a smaller number."""
+    primary()
+    everything = 2**64 - 1
+    stream = ok(cu.cuStreamCreate(0))
+    refused(cu.cuMemAlloc(everything), "OUT_OF_MEMORY")
+    refused(cu.cuMemAllocManaged(everything, 1), "OUT_OF_MEMORY")
+    for size in (everything, everything - 510, 1 << 63, 65 * MIB):
+        refused(cu.cuMemAllocAsync(size, stream), "OUT_OF_MEMORY")
+    assert ok(cu.cuMemGetInfo())[0] == 64 * MIB
+    address = ok(cu.cuMemAlloc(4096))
+    host = np.zeros(4096, np.uint8)
+    for pitch, height in ((everything, 2), (everything - 15, 2), (1 << 63, 3), (1 << 32, (1 << 32) + 1)):
+        refused(cu.cuMemsetD2D8(address, pitch, 1, 16, height), "INVALID_VALUE")
+        refused(cu.cuMemsetD2D16(address, pitch, 1, 8, height), "INVALID_VALUE")
+        refused(cu.cuMemsetD2D32(address, pitch, 1, 4, height), "INVALID_VALUE")
+        refused(cu.cuMemsetD2D32Async(address, pitch, 1, 4, height, stream), "INVALID_VALUE")
+        plane = cu.CUDA_MEMCPY2D()
+        plane.srcMemoryType, plane.srcHost = cu.CUmemorytype.CU_MEMORYTYPE_HOST, host.ctypes.data
+        plane.dstMemoryType, plane.dstDevice = cu.CUmemorytype.CU_MEMORYTYPE_DEVICE, address
+        plane.WidthInBytes, plane.Height, plane.dstPitch = 16, height, pitch
+        refused(cu.cuMemcpy2D(plane), "INVALID_VALUE")
+    refused(cu.cuMemsetD32(address, 1, 1 << 62), "INVALID_VALUE")
+    refused(cu.cuMemsetD8(int(address) + 1, 1, everything), "INVALID_VALUE")
+    refused(cu.cuMemcpyHtoD(address, host.ctypes.data, everything), "INVALID_VALUE")
+    refused(cu.cuMemcpyDtoD(address, int(address) + 1, everything), "INVALID_VALUE")
+    for width, rows, depth in ((1 << 32, 1 << 32, 1), (16, 1 << 60, 1), (1 << 22, 1 << 21, 1 << 21)):
+        box = cu.CUDA_MEMCPY3D()
+        box.srcMemoryType, box.srcHost = cu.CUmemorytype.CU_MEMORYTYPE_HOST, host.ctypes.data
+        box.dstMemoryType, box.dstDevice = cu.CUmemorytype.CU_MEMORYTYPE_DEVICE, address
+        box.WidthInBytes, box.Height, box.Depth = width, rows, depth
+        refused(cu.cuMemcpy3D(box), "INVALID_VALUE")
+
+
+@software_gpu()
+def test_copies_that_run_over_an_array_are_refused() -> None:
+    primary()
+    form = cu.CUDA_ARRAY_DESCRIPTOR()
+    form.Width, form.Format, form.NumChannels = 64, cu.CUarray_format.CU_AD_FORMAT_UNSIGNED_INT8, 1
+    array = ok(cu.cuArrayCreate(form))
+    host = np.zeros(64, np.uint8)
+    ok(cu.cuMemcpyHtoA(array, 60, host.ctypes.data, 4))
+    for offset, count in ((60, 5), (65, 0xFFFFFFFF), (2**64 - 1, 2), (2**64 - 2, 3)):
+        refused(cu.cuMemcpyHtoA(array, offset, host.ctypes.data, count), "INVALID_VALUE")
+        refused(cu.cuMemcpyAtoH(host.ctypes.data, array, offset, count), "INVALID_VALUE")
+
+
 @software_gpu()
 def test_copies_of_two_and_three_dimensions() -> None:
     primary()
