@@ -8,12 +8,16 @@
 #include "device/capture.h"
 #include "device/error.h"
 #include "device/work.h"
+#include "log.h"
 
 namespace softgpu {
 namespace {
 
+// Says so whatever the log level: programs that do not look at the result of a launch go on without it.
 [[noreturn]] void refuse(CUresult code, const Function& function, const std::string& why) {
-    throw DriverError(code, "launch of " + function.name + ": " + why);
+    const std::string line = "launch of " + function.name + ": " + why;
+    log_line(LogLevel::warning, line);
+    throw DriverError(code, line);
 }
 
 }  // namespace
