@@ -22,11 +22,12 @@ AT_ONCE = 512
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """An enrolled daemon or agent; `key` is its CURVE key (Z85)."""
+    """An enrolled daemon or agent; `key` is its CURVE key (Z85). `is_next`: a renewed one that was not used before."""
 
     id: str
     role: str
     key: str
+    is_next: bool = False
 
 
 @dataclass(frozen=True, slots=True)

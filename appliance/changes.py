@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from appliance import books
 from appliance.feasibility import RequestRefusedError
 from appliance.ledger import Ledger
-from appliance.live import UpgradeOrder
+from appliance.live import RenewKeyOrder, UpgradeOrder
 from appliance.pool import Gpu, Server
 from appliance.settings import read_settings
 from appliance.state import models
@@ -179,12 +179,17 @@ def _distance_changed(ledger: Ledger, subject: str) -> None:
 
 
 def _upgrade_wanted(ledger: Ledger, subject: str) -> None:
-    server, _, version = subject.partition(" ")
-    ledger.say(UpgradeOrder(server, version))
+    peer, _, version = subject.partition(" ")
+    ledger.say(UpgradeOrder(peer, version))
+
+
+def _new_key_wanted(ledger: Ledger, subject: str) -> None:
+    ledger.say(RenewKeyOrder(subject))
 
 
 APPLY = {
     "upgrade": _upgrade_wanted,
+    "renew-key": _new_key_wanted,
     "client": _client_changed,
     "group": _group_changed,
     "lease": _lease_changed,

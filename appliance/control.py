@@ -19,7 +19,7 @@ import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from appliance import health, metrics, presence
+from appliance import health, metrics, presence, renewal
 from appliance.books import LedgerError
 from appliance.bus import Bus, Incoming, Knock, Peer
 from appliance.changes import ReportedGpu, apply_changes, server_reported
@@ -78,6 +78,7 @@ class ControlLoop:
         self.observed = health.Observed()
         self.telemetry = Telemetry()
         self.questions = Questions(engine, self._later)
+        self.renewals = renewal.Renewals()
         self.outgoing = Outgoing(site, self.office, self.ledger, self.presence, self.bus.send)
         self.leading = False
         self.trouble = ""
@@ -164,7 +165,7 @@ class ControlLoop:
         if ticking:
             self._tick_at = now + TICK_S
             self._hold_office(now)
-        if self._refresh:
+        if self._refresh or self.directory.stale:
             self._refresh = False
             self._guarded(self.directory.refresh)
         due = ticking or now >= min(self._changes_at, self._flush_at)
@@ -429,6 +430,8 @@ class ControlLoop:
 
     def _hello(self, decision: Decision) -> Any:
         peer, hello = decision.source.peer, decision.content
+        if peer.is_next and renewal.confirm(self.ledger, peer):
+            self._refresh = True
         versions = [messages.Observation("daemon.version", f"{hello.version}/{own_version()}")]
         self.observed.note(peer.id, health.judge(peer.id, versions, None, self.ledger.settings))
         if peer.role == messages.CLIENT:
@@ -541,7 +544,11 @@ class ControlLoop:
     def _upgrade_answer(self, decision: Decision) -> None:
         answer = decision.content
         text = f"{'will install' if answer.accepted else 'refused'} {answer.version}: {answer.detail}"
-        self.ledger.now_deciding.books.event("server.upgrade", decision.source.peer.id, text[:500])
+        peer = decision.source.peer
+        self.ledger.now_deciding.books.event(f"{peer.role}.upgrade", peer.id, text[:500])
+
+    def _next_key(self, decision: Decision) -> Any:
+        return renewal.next_key(self.ledger, decision.source.peer, decision.content)
 
     def _time_passes(self) -> None:
         now, settings = time.monotonic(), self.ledger.settings
@@ -551,6 +558,7 @@ class ControlLoop:
         for client, keeper in self.presence.silent_keepers(now, lost_after, self.ledger.by_keeper):
             self.ledger.keeper_lost(client, keeper, f"its client was silent for {lost_after:g} s")
         self.observed.write(self.ledger, now)
+        self.renewals.look(self.ledger, now, self.presence.routes_of)
         tick(self.ledger)
 
 
@@ -564,5 +572,6 @@ HANDLERS: dict[type, tuple[str, Callable[[ControlLoop, Decision], Any]]] = {
     messages.Prepared: (messages.SERVER, ControlLoop._prepared),
     messages.PrepareRefused: (messages.SERVER, ControlLoop._prepare_refused),
     messages.Released: (messages.SERVER, ControlLoop._released),
-    messages.UpgradeAnswer: (messages.SERVER, ControlLoop._upgrade_answer),
+    messages.UpgradeAnswer: ("", ControlLoop._upgrade_answer),
+    messages.NextKey: ("", ControlLoop._next_key),
 }

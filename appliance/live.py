@@ -110,8 +110,26 @@ class DrainChanged:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeOrder:
-    server: str
+    """`peer`: a server's daemon or a client's agent."""
+
+    peer: str
     version: str
 
 
-Effect = PrepareOrder | ReleaseOrder | ClientNews | ReportWanted | DrainChanged | UpgradeOrder
+@dataclass(frozen=True, slots=True)
+class RenewKeyOrder:
+    """The server's daemon or the client's agent is to make a new key."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChanged:
+    """The other processes of this machine are to take its new key."""
+
+    peer: str
+
+
+Effect = (
+    PrepareOrder | ReleaseOrder | ClientNews | ReportWanted | DrainChanged | UpgradeOrder | RenewKeyOrder | KeyChanged
+)

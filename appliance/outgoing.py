@@ -12,9 +12,11 @@ from appliance.live import (
     ClientNews,
     DrainChanged,
     Effect,
+    KeyChanged,
     LiveLease,
     PrepareOrder,
     ReleaseOrder,
+    RenewKeyOrder,
     ReportWanted,
     UpgradeOrder,
 )
@@ -57,7 +59,11 @@ class Outgoing:
             self.say_drain(effect.server)
         elif isinstance(effect, UpgradeOrder):
             url = f"{self.site.config.api_url}/v1/bundles/{effect.version}"
-            self.to_server(effect.server, messages.Upgrade(self.office.epoch, effect.version, url))
+            self._to_all(self.presence.routes_of(effect.peer), messages.Upgrade(self.office.epoch, effect.version, url))
+        elif isinstance(effect, RenewKeyOrder):
+            self._to_all(self.presence.routes_of(effect.peer), messages.RenewKey(self.office.epoch))
+        elif isinstance(effect, KeyChanged):
+            self._to_all(self.presence.every_route(effect.peer), messages.KeyRenewed(self.office.epoch))
         elif isinstance(effect, ReportWanted):
             self.to_server(effect.server, messages.Report(self.office.epoch))
         else:
@@ -85,6 +91,10 @@ class Outgoing:
         """Send an order; one that does not arrive is repeated when the daemon reports the next time."""
         route = self.presence.route_to_server(server)
         if route is not None:
+            self._send(route, encode(content))
+
+    def _to_all(self, routes: list[bytes], content: Any) -> None:
+        for route in routes:
             self._send(route, encode(content))
 
     def _tell(self, news: ClientNews) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from appliance.books import note_changes
 from appliance.bus import Peer
 from appliance.ids import new_id
 from appliance.state.database import reading, writing
-from appliance.state.models import Audit, Client, EnrolmentToken, Event, Group, Server, ServerState, now
+from appliance.state.models import Audit, Client, EnrolmentToken, Event, Group, Server, ServerState, SpareKey, now
 from gpuserver.protocol.control.messages import CLIENT, SERVER, Enrol, Refused
 
 DEFAULT_GROUP = "default"
@@ -31,6 +31,8 @@ class Directory:
         self.engine = engine
         self._known: dict[str, Peer] = {}
         self._revoked: frozenset[str] = frozenset()
+        self.stale_at: datetime | None = None
+        """When the next former key stops being let in."""
 
     def find(self, key: str) -> Peer | None:
         """The enrolled peer of a key; asks the database the first time."""
@@ -53,21 +55,45 @@ class Directory:
             client = session.scalars(
                 select(Client).where(Client.public_key == key, Client.revoked_at.is_(None))
             ).one_or_none()
-            return Peer(client.id, CLIENT, key) if client is not None else None
+            return Peer(client.id, CLIENT, key) if client is not None else _spare(session, key)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a former key that was let in must not be any more: `refresh` then."""
+        return self.stale_at is not None and self.stale_at <= now()
 
     def refresh(self) -> None:
         """Read which keys are revoked now, and forget those that were replaced."""
+        moment = now()
         with reading(self.engine) as session:
+            spare = session.execute(select(SpareKey.key, SpareKey.peer_id, SpareKey.valid_until)).all()
             servers = session.execute(select(Server.public_key, Server.id, Server.state)).all()
             clients = session.execute(select(Client.public_key, Client.id, Client.revoked_at)).all()
         valid = {row.public_key for row in servers if row.state != ServerState.REVOKED}
         valid |= {row.public_key for row in clients if row.revoked_at is None}
-        gone = frozenset(key for key in self._known if key not in valid)
+        gone = frozenset(key for key, peer in self._known.items() if key not in valid or peer.is_next)
         self._revoked = frozenset(row.public_key for row in servers if row.state == ServerState.REVOKED) | frozenset(
             row.public_key for row in clients if row.revoked_at is not None
         )
+        untils = [row.valid_until for row in spare if row.valid_until is not None]
+        self.stale_at = min((until for until in untils if until > moment), default=None)
+        self._revoked |= {row.key for row in spare if row.valid_until is not None and row.valid_until <= moment}
+        # A spare key is looked up again when it is next used: what it is may have changed.
         for key in gone:
             del self._known[key]
+
+
+def _spare(session: Session, key: str) -> Peer | None:
+    """The peer whose next or former key this is."""
+    spare = session.get(SpareKey, key)
+    if spare is None or (spare.valid_until is not None and spare.valid_until <= now()):
+        return None
+    is_next = spare.valid_until is None
+    server = session.get(Server, spare.peer_id)
+    if server is not None:
+        return Peer(server.id, SERVER, key, is_next) if server.state != ServerState.REVOKED else None
+    client = session.get(Client, spare.peer_id)
+    return Peer(client.id, CLIENT, key, is_next) if client is not None and client.revoked_at is None else None
 
 
 def new_enrolment_token(engine: Engine, role: str, *, name: str = "", group: str = "", valid_s: float = 3600.0) -> str:
@@ -124,7 +150,8 @@ def enrol(engine: Engine, key: str, wanted: Enrol) -> Peer | Refused:
                 else Client(id=new_id("client"), name=name, group_id=token.group_id or "")
             )
             session.add(row)
-        row.public_key = key
+        row.public_key, row.key_since = key, now()
+        session.execute(delete(SpareKey).where(SpareKey.peer_id == row.id))
         row.hostname = wanted.hostname[:200]
         if isinstance(row, Server):
             if row.state == ServerState.REVOKED:
@@ -141,7 +168,8 @@ def enrol(engine: Engine, key: str, wanted: Enrol) -> Peer | Refused:
 
 
 def key_in_use(session: Session, key: str) -> bool:
-    return any(
+    """Whether a peer has this key, had it a moment ago or will have it."""
+    return session.get(SpareKey, key) is not None or any(
         session.scalars(select(table.id).where(table.public_key == key)).first() is not None
         for table in (Server, Client)
     )

@@ -108,8 +108,9 @@ class Presence:
         daemons = [(peer, self._server_process.get(peer, ""))] if peer else list(self._server_process.items())
         return [route for key in [*daemons, *agents] if (route := self._routes.get(key)) is not None]
 
-    def every_route(self) -> list[bytes]:
-        return list(self._routes.values())
+    def every_route(self, peer: str | None = None) -> list[bytes]:
+        """The connections of all processes: of a peer's, or of everybody's."""
+        return [route for key, route in self._routes.items() if peer is None or key[0] == peer]
 
     def clock_skew(self, peer: str) -> float | None:
         return self._skew.get(peer)

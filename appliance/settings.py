@@ -40,6 +40,10 @@ class Settings(BaseModel):
     """What decides first among places that fit: distance, or keeping whole GPUs whole."""
     retention_days: int = Field(default=90, ge=1, le=3650)
     """How long ended leases, events and audit rows are kept."""
+    renew_keys_days: int = Field(default=30, ge=0, le=3650)
+    """After how long a server or client gets a new key; 0: only when somebody asks for it."""
+    former_key_s: float = Field(default=60.0, ge=0, le=86400)
+    """How long the former key is still taken after the new one was first used."""
     max_clock_skew_s: float = Field(default=5.0, ge=0.1, le=3600)
     """Above it, a health check warns of the clock."""
     max_temperature_c: int = Field(default=88, ge=30, le=120)

@@ -65,10 +65,12 @@ class ClientControl:
         """LeaseEnded and Notice of leases this process keeps, as they come."""
         self.kept: Dict[str, messages.Granted] = {}
         self._asked: Dict[str, Tuple[messages.RequestLease, queue.Queue[Any]]] = {}
-        self._answers: Dict[int, queue.Queue[Any]] = {}
+        self._answers: Dict[int, Tuple[messages.Ask, queue.Queue[Any]]] = {}
         self._number = 0
         self.observe: Optional[Callable[[], Tuple[messages.Observation, ...]]] = None
         """What measures this VM's health when the appliance asks; None: this process does not."""
+        self.upgrade: Optional[Callable[[messages.Upgrade], None]] = None
+        """What carries out the appliance's orders to upgrade; None: this process is nobody to give them to."""
         self.link = ControlLink(identity, self.instance, self._hello, self._receive)
 
     def __enter__(self) -> ClientControl:
@@ -91,9 +93,11 @@ class ClientControl:
     def _receive(self, content: Any, reply: Callable[[Any], bool]) -> None:
         if isinstance(content, messages.Welcome):
             if content.leader:
-                # Asked again under the same name, a request is the same request.
+                # Asked again under the same name, a request is the same request, and a question the same question.
                 for wanted, _ in list(self._asked.values()):
                     reply(wanted)
+                for question, _ in list(self._answers.values()):
+                    reply(question)
         elif isinstance(content, (messages.Queued, messages.Granted, messages.Denied)):
             asked = self._asked.get(content.request)
             if asked:
@@ -105,16 +109,19 @@ class ClientControl:
         elif isinstance(content, messages.Observe):
             if self.observe is not None:
                 reply(messages.Observations(self.instance, self.observe()))
+        elif isinstance(content, messages.Upgrade):
+            if self.upgrade is not None:
+                self.upgrade(content)
         elif isinstance(content, messages.Notice):
             self.events.put(content)
         elif isinstance(content, messages.Answer):
             waiting = self._answers.pop(content.number, None)
             if waiting:
-                waiting.put(content)
+                waiting[1].put(content)
         elif isinstance(content, messages.Refused):
             for _, inbox in list(self._asked.values()):
                 inbox.put(content)
-            for inbox in list(self._answers.values()):
+            for _, inbox in list(self._answers.values()):
                 inbox.put(content)
 
     def await_appliance(self, timeout_s: float = 10.0) -> None:
@@ -194,8 +201,9 @@ class ClientControl:
         """Put a question (`leases`, `stats`, `gpus`, `servers`, `health`). Raises ApplianceAwayError."""
         inbox: queue.Queue[Any] = queue.Queue()
         self._number += 1
-        self._answers[self._number] = inbox
-        self.link.send(messages.Ask(question, self._number))
+        asked = messages.Ask(question, self._number)
+        self._answers[self._number] = asked, inbox
+        self.link.send(asked)
         try:
             answer = inbox.get(timeout=timeout_s)
         except queue.Empty:

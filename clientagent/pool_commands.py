@@ -31,7 +31,7 @@ from clientagent.control import (
 from clientagent.keeper import prepare_program
 from clientagent.lease_options import add_lease_options, duration, request_from
 from clientagent.program import RunError, become, check_program, find_shim, program_environment
-from gpuserver.protocol.control import messages, path
+from gpuserver.protocol.control import messages, path, upgrading
 from gpuserver.protocol.control.codec import build, encode
 from gpuserver.protocol.control.curve import IdentityError, TicketError, identity_path, parse_ticket, write_private
 from gpuserver.protocol.control.enrolment import EnrolmentError, enrol_into
@@ -244,14 +244,20 @@ def measure_paths(arguments: List[str]) -> int:
 
 
 def agent(arguments: List[str]) -> int:
-    """The client VM's agent: its heartbeats keep requested leases; it reports this VM's health. Ends on SIGTERM."""
+    """The client VM's agent: its heartbeats keep requested leases; it reports this VM's health. Ends on SIGTERM.
+
+    Where the installer restarts it, it ends without a word: the one that is started after it keeps the leases, in its
+    next version perhaps.
+    """
     parser = argparse.ArgumentParser(prog="gpuferry agent", description="Keep this VM's leases and watch its health.")
     parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    upgrading.note_start()
     control = ClientControl(find_identity(), messages.AGENT)
     control.observe = observe
+    control.upgrade = lambda order: upgrading.carry_out(order, control.link.send, stop)
     control.link.start()
     reporter = threading.Thread(target=_report_health, args=(control, stop), daemon=True)
     reporter.start()
@@ -263,7 +269,11 @@ def agent(arguments: List[str]) -> int:
             else:
                 say(f"{event.lease} ended: {event.reason}")
                 _forget(event.lease)
-    control.link.stop("the agent stops")
+        upgrading.say_result(control.link.send)
+    if upgrading.is_followed():
+        control.link.die()
+    else:
+        control.link.stop("the agent stops")
     return 0
 
 

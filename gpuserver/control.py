@@ -26,7 +26,6 @@ from gpuserver.protocol.control.curve import Identity
 from gpuserver.protocol.control.link import ControlLink
 from gpuserver.protocol.control.messages import GpuRecord, HeldLease, LeaseUse, Observation, Prepare, Release
 from gpuserver.protocol.control.path import PORT, PathResponder
-from gpuserver.protocol.control.upgrading import UpgradeRefusedError
 
 log = logging.getLogger(__name__)
 OBSERVE_EVERY_S = 10.0
@@ -144,10 +143,7 @@ class ServerControl:
         if time.monotonic() - self._observed_at > OBSERVE_EVERY_S:
             self._observed_at = time.monotonic()
             self._pool.submit(self._observe)
-        result = upgrading.take_result()
-        if result is not None:
-            # An upgrade that failed before the switch is known here and now, any other by whoever is started after it.
-            self.link.send(messages.UpgradeAnswer(result.version, result.done, result.detail))
+        upgrading.say_result(self.link.send)
         # What lies idle and has not changed need not be said again; the appliance counts on from the last word.
         use = tuple(each for each in self.host.use() if each.idle_s < BUSY_S or self._last_use.get(each.lease) != each)
         self._last_use.update((each.lease, each) for each in use)
@@ -179,7 +175,9 @@ class ServerControl:
             self._pool.submit(self._observe)
         elif isinstance(content, messages.Upgrade):
             # A thread of its own: it may wait as long as the longest lease.
-            threading.Thread(target=self._upgrade, args=(content,), name="upgrade", daemon=True).start()
+            held = (lambda: len(self.host.held()), self.host.upgrade)
+            arguments = (content, self.link.send, self._stopping, *held)
+            threading.Thread(target=upgrading.carry_out, args=arguments, name="upgrade", daemon=True).start()
 
     def _queue(self, lease: str, order: Callable[[], None]) -> None:
         with self._orders.lock:
@@ -222,22 +220,3 @@ class ServerControl:
         self.host.release(order.lease, order.fence, order.reason)
         self._last_use.pop(order.lease, None)
         self.link.send(messages.Released(order.lease, order.fence))
-
-    def _upgrade(self, order: messages.Upgrade) -> None:
-        """A deployed daemon is replaced by the machine's installer, once nothing is held; any other asks its host."""
-        try:
-            if upgrading.state_folder() is None or not order.url:
-                detail = self.host.upgrade(order.version)
-            else:
-                held = len(self.host.held())
-                if held:
-                    waits = f"version {order.version} will be installed when {held} leases have ended"
-                    self.link.send(messages.UpgradeAnswer(order.version, True, waits))
-                while self.host.held():
-                    if self._stopping.wait(0.2):
-                        return
-                detail = upgrading.order_upgrade(order.version, order.url)
-            answer = messages.UpgradeAnswer(order.version, True, printable(detail))
-        except UpgradeRefusedError as refused:
-            answer = messages.UpgradeAnswer(order.version, False, printable(str(refused)))
-        self.link.send(answer)

@@ -7,9 +7,9 @@ from sqlalchemy import select
 
 from appliance.api.paging import Cursor, IfMatch, Limit, Page, audit, check_match, fetch, one_page, tag
 from appliance.api.problems import ProblemError, answers
-from appliance.api.schemas import ClientChange, ClientShown, GroupChange, GroupShown, GroupWanted
+from appliance.api.schemas import ClientChange, ClientShown, GroupChange, GroupShown, GroupWanted, UpgradeWanted
 from appliance.api.security import Operator, Reader
-from appliance.api.servers import Words, printable_or_422
+from appliance.api.servers import Words, order, printable_or_422
 from appliance.books import note_changes
 from appliance.ids import new_id
 from appliance.peers import DEFAULT_GROUP
@@ -81,6 +81,18 @@ def revoke_client(request: Request, caller: Operator, id: str, if_match: IfMatch
         note_changes(session.connection(), [("client", id)])
         audit(session, request, caller, "client revoked", id, 204)
     request.app.state.loop.wake(keys=True)
+
+
+@router.post("/clients/{id}/upgrade", status_code=202, responses=answers(404, 409), tags=["clients"])
+def upgrade_client(request: Request, caller: Operator, id: str, wanted: UpgradeWanted) -> None:
+    """Tell the agent to install a version; its answer comes as an event `client.upgrade`. Its leases go on."""
+    order(request, caller, Client, id, ("upgrade", f"{id} {wanted.version}"), f"client upgrade to {wanted.version}")
+
+
+@router.post("/clients/{id}/renew-key", status_code=202, responses=answers(404, 409), tags=["clients"])
+def renew_client_key(request: Request, caller: Operator, id: str) -> None:
+    """Have the agent make a new key; the event `client.key-renewed` says when it is in use."""
+    order(request, caller, Client, id, ("renew-key", id), "client key renewed")
 
 
 @router.get("/groups", responses=answers(), tags=["groups"])

@@ -57,6 +57,7 @@ class ServerShown(Shown):
     cuda_version: str
     driver_version: str
     daemon_version: str
+    key_since: datetime | None
     created_at: datetime
     revision: int
 
@@ -168,6 +169,7 @@ class ClientShown(Shown):
     max_leases: int | None
     priority: int
     seen_at: datetime | None
+    key_since: datetime | None
     created_at: datetime
     revision: int
 

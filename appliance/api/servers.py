@@ -19,10 +19,10 @@ from appliance.api.schemas import (
     SliceShown,
     UpgradeWanted,
 )
-from appliance.api.security import Operator, Reader
+from appliance.api.security import Caller, Operator, Reader
 from appliance.books import note_changes
 from appliance.state.database import reading, writing
-from appliance.state.models import Acceptance, Gpu, GpuState, Server, ServerState, Slice, SliceState, now
+from appliance.state.models import Acceptance, Client, Gpu, GpuState, Server, ServerState, Slice, SliceState, now
 
 router = APIRouter(tags=["servers"])
 Words = Annotated[str | None, Query(max_length=200)]
@@ -110,12 +110,25 @@ def revoke_server(request: Request, caller: Operator, id: str, if_match: IfMatch
 @router.post("/servers/{id}/upgrade", status_code=202, responses=answers(404, 409))
 def upgrade_server(request: Request, caller: Operator, id: str, wanted: UpgradeWanted) -> None:
     """Tell the daemon to install a version; its answer comes as an event `server.upgrade`."""
+    order(request, caller, Server, id, ("upgrade", f"{id} {wanted.version}"), f"server upgrade to {wanted.version}")
+
+
+@router.post("/servers/{id}/renew-key", status_code=202, responses=answers(404, 409))
+def renew_server_key(request: Request, caller: Operator, id: str) -> None:
+    """Have the daemon make a new key; the event `server.key-renewed` says when it is in use."""
+    order(request, caller, Server, id, ("renew-key", id), "server key renewed")
+
+
+def order(
+    request: Request, caller: Caller, table: type[Server | Client], id_: str, change: tuple[str, str], action: str
+) -> None:
+    """An order to a server's daemon or a client's agent, carried out by the process that decides."""
     with writing(request.app.state.engine) as session:
-        row = fetch(session, Server, id, "server")
-        if request.app.state.loop.presence.route_to_server(id) is None:
+        row = fetch(session, table, id_, table.__tablename__)
+        if not request.app.state.loop.presence.routes_of(id_):
             raise ProblemError(409, f"{row.name} is not connected")
-        note_changes(session.connection(), [("upgrade", f"{id} {wanted.version}")])
-        audit(session, request, caller, f"server upgrade to {wanted.version}", id, 202)
+        note_changes(session.connection(), [change])
+        audit(session, request, caller, action, id_, 202)
     request.app.state.loop.wake()
 
 

@@ -30,6 +30,8 @@ from appliance.deploy.errors import (
 )
 
 CONNECT_S = 30.0
+LOGIN_S = 60.0
+"""What sshd takes for a login is up to PAM, DNS and the machine's load."""
 KEY_TYPES: tuple[type[paramiko.PKey], ...] = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
@@ -211,7 +213,7 @@ def connect(target: Target) -> Iterator[Machine]:
         # What looks for silence on the line: a target that loses power says nothing more.
         transport.set_keepalive(15)
         transport.banner_timeout = CONNECT_S
-        transport.auth_timeout = CONNECT_S
+        transport.auth_timeout = LOGIN_S
         _greet(target, transport)
         _log_in(target, transport)
         yield Machine(target, transport)
@@ -294,6 +296,13 @@ def _log_in(target: Target, transport: paramiko.Transport) -> None:
     except ValueError as wrong:
         raise LoginRefusedError(target.shown, f"the key given cannot be used: {wrong}.") from None
     except paramiko.AuthenticationException as wrong:
+        if not transport.is_active() or "timeout" in str(wrong).lower():
+            # paramiko gives one error to a "no", a line that broke and a server that says nothing.
+            raise UnreachableError(
+                target.shown,
+                f"the connection broke at the login of {target.user} ({wrong}).",
+                "See what its SSH server logs, then try again.",
+            ) from None
         allowed = getattr(wrong, "allowed_types", None)
         takes = f" (it takes: {', '.join(allowed)})" if allowed else ""
         raise LoginRefusedError(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.runs import client, decommission, pvrdma, server, upgrade
+from appliance.runs import client, decommission, orders, pvrdma, server, upgrade
 from appliance.runs import parameters as asked
 from appliance.runs.acceptance import Accept, FindEnrolled
 from appliance.runs.deploying import AwaitAddress
@@ -178,6 +178,7 @@ STEPS: dict[str, type[Step]] = {
         *(client.FindMachine, client.AwaitMachine, client.DeployClient, client.AwaitClient, client.MarkClient),
         *(client.FindClient, client.EndLeases, client.UninstallClient, client.RevokeClient, client.UnmarkClient),
         *(upgrade.DrainBatch, upgrade.UpgradeServers, upgrade.ResumeBatch, upgrade.UpgradeClients),
+        *(orders.AwaitIdleClients, orders.OrderServers, orders.OrderClients),
     )
 }
 FINAL = frozenset(name for name, step in STEPS.items() if step.final)

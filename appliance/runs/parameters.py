@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -141,19 +141,27 @@ class Passthrough(Parameters):
 
 
 class UpgradeServers(Parameters):
-    """The daemon of some or all servers, rolling."""
+    """The daemon of some or all servers, rolling.
+
+    `by`: over SSH, or by an order to the daemon, whose machine fetches the bundle itself."""
 
     servers: Annotated[list[Name], Field(max_length=1000)] = []
     deadline_s: Deadline = 3600
     at_once: Annotated[int, Field(ge=1, le=50)] = 1
+    by: Literal["ssh", "order"] = "ssh"
     ssh: Ssh = Ssh()
 
 
 class UpgradeClients(Parameters):
-    """The agent of some or all clients."""
+    """The agent of some or all clients, rolling.
+
+    `deadline_s`: how long the leases of a batch's clients are waited for; 0: not at all, they go on over the upgrade.
+    """
 
     clients: Annotated[list[Name], Field(max_length=10000)] = []
+    deadline_s: Deadline = 0
     at_once: Annotated[int, Field(ge=1, le=50)] = 10
+    by: Literal["ssh", "order"] = "ssh"
     ssh: Ssh = Ssh()
 
 

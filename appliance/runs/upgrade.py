@@ -13,6 +13,7 @@ from appliance.deploy.errors import HostKeyUnknownError
 from appliance.deploy.ssh import Target
 from appliance.runs import guest, server
 from appliance.runs.acceptance import made_by
+from appliance.runs.orders import AwaitIdleClients, OrderClients, OrderServers
 from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Ground, Work
 from appliance.state.database import reading
@@ -47,14 +48,16 @@ def server_steps(wanted: Any, ground: Ground) -> Iterable[Step]:
     """Three steps for each batch of servers."""
     for batch in _batches(_known(ground, Server, wanted.servers, Server.state != ServerState.REVOKED), wanted.at_once):
         yield DrainBatch(batch)
-        yield UpgradeServers(batch)
+        yield OrderServers(batch) if wanted.by == "order" else UpgradeServers(batch)
         yield ResumeBatch(batch)
 
 
 def client_steps(wanted: Any, ground: Ground) -> Iterable[Step]:
-    """A step for each batch of clients."""
+    """One or two steps for each batch of clients."""
     for batch in _batches(_known(ground, Client, wanted.clients, Client.revoked_at.is_(None)), wanted.at_once):
-        yield UpgradeClients(batch)
+        if wanted.deadline_s:
+            yield AwaitIdleClients(batch)
+        yield OrderClients(batch) if wanted.by == "order" else UpgradeClients(batch)
 
 
 class DrainBatch(Step):

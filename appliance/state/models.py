@@ -183,6 +183,8 @@ class Client(Base):
     max_leases: Mapped[int | None]
     priority: Mapped[int] = mapped_column(default=0)
     seen_at: Mapped[datetime | None]
+    key_since: Mapped[datetime | None]
+    """Since when its key is the one in use; empty: since `created_at`."""
     created_at: Mapped[datetime] = mapped_column(default=now)
     revision: Mapped[int] = mapped_column(default=1)
     __mapper_args__ = {"version_id_col": revision}  # noqa: RUF012
@@ -205,9 +207,20 @@ class Server(Base):
     driver_version: Mapped[str] = mapped_column(default="")
     daemon_version: Mapped[str] = mapped_column(default="")
     seen_at: Mapped[datetime | None]
+    key_since: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     revision: Mapped[int] = mapped_column(default=1)
     __mapper_args__ = {"version_id_col": revision}  # noqa: RUF012
+
+
+class SpareKey(Base):
+    """A key of a server or client besides the one in its row: its next one until it is first used (`valid_until` is
+    empty), its former one for a moment after that."""
+
+    __tablename__ = "spare_key"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    peer_id: Mapped[str] = mapped_column(index=True)
+    valid_until: Mapped[datetime | None]
 
 
 class Gpu(Base):

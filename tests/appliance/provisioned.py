@@ -26,6 +26,8 @@ from vcenter.simulator.inventory import DEFAULT_INVENTORY
 
 PACKAGES = Path(cupy.__file__).parent.parent
 PROGRAMS = Path(__file__).resolve().parents[2] / "demo" / "programs"
+TESTS = Path(__file__).resolve().parents[1]
+STEADY = TESTS / "appliance" / "steady_program.py"
 SOFTWARE = {"GPUFERRY_SOFTGPU_DEVICES": "2", "GPUFERRY_SOFTGPU_MEMORY_MIB": "2048"}
 OVERLAID = ("usr", "etc", "var", "opt", "home", "root", "srv")
 HOST = "esx-01.example.test"
@@ -103,6 +105,26 @@ class GuestSite(ProvisioningSite):
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout
 
+    def begin_steady(self, address: str) -> None:
+        """A program that computes on a slice and checks every result, in a guest, until `end_steady`."""
+        stop = "(while [ ! -e /run/stop ]; do sleep 0.1; done; echo)"
+        program = f"gpuferry run -m 256 -- {sys.executable} {STEADY}"
+        self.in_guest(address, f"rm -f /run/stop; {{ {stop} | {program}; }} >/run/steady.log 2>&1 </dev/null & true")
+        until(lambda: "working" in self.in_guest(address, "cat /run/steady.log"), "the program computes")
+
+    def end_steady(self, address: str) -> int:
+        """How many rounds it has computed, all of them right."""
+        self.in_guest(address, "touch /run/stop")
+        log = until(
+            lambda: (said := self.in_guest(address, "cat /run/steady.log")).count("\n") > 1 and said,
+            "the program ends",
+        )
+        assert log.splitlines()[-1].startswith("right "), log
+        return int(log.split()[-1])
+
+    def active_leases(self) -> list[str]:
+        return [each["id"] for each in self.get("/v1/leases?state=active")["items"]]
+
 
 @contextlib.contextmanager
 def guest_site(folder: Path, database: str, *, pace: float = 0.005) -> Iterator[GuestSite]:
@@ -115,7 +137,9 @@ def guest_site(folder: Path, database: str, *, pace: float = 0.005) -> Iterator[
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     content = data_centre(key.with_suffix(".pub").read_text().strip())
     # Most folders of this machine are part of a guest already; these may lie elsewhere.
-    seen = [each for each in (Path(sys.prefix), Path(sys.base_prefix), PROGRAMS) if each.parts[1] not in OVERLAID]
+    seen = [
+        each for each in (Path(sys.prefix), Path(sys.base_prefix), PROGRAMS, TESTS) if each.parts[1] not in OVERLAID
+    ]
     with simulator.start(content, pace=pace, guests=GuestKind.SANDBOX, guest_bundles=seen) as simulation:
         guests = simulation.world.guests
         assert isinstance(guests, SandboxGuests)

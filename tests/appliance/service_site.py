@@ -81,7 +81,7 @@ class ServiceSite:
             timeout=180,
         )
         if check:
-            assert done.returncode == 0, done.stderr
+            assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         return done
 
     def serve(self, name: str = "appliance") -> subprocess.Popen[str]:

@@ -31,6 +31,11 @@ def test_accepted_again_upgraded_and_given_an_adapter(tmp_path: Path, new_databa
         assert newer.version in upgraded["steps"][1]["did"]
         [server] = site.get("/v1/servers")["items"]
         assert server["state"] == "active"
+        newest = build_bundle(site.folder, installed=True, version="9.9.10")
+        ordered = site.succeeded(site.start("upgrade-servers", by="order", deadline_s=0))
+        assert [step["state"] for step in ordered["steps"]] == ["done"] * 3
+        [server] = site.get("/v1/servers")["items"]
+        assert (server["state"], server["daemon_version"]) == ("active", newest.version)
         nobody = {"kind": "upgrade-servers", "parameters": {"servers": ["gpu-server-7"]}}
         assert "gpu-server-7" in site.post("/v1/runs", nobody, 422)["detail"]
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from provisioned import HOST, PACKAGES, PROGRAMS, GuestSite, guest_site, server_wanted
-from provisioning_site import until
+from provisioning_site import PATIENCE_S, until
 from pyVmomi import vim
+from service_site import LOST_AFTER_S
 
+from appliance.deploy.building import build_bundle
 from vcenter.reading import load
 from vcenter.vm_power import power_off
 
@@ -74,6 +77,7 @@ def test_from_bare_host_to_a_program_and_back(site: GuestSite) -> None:
     address = waiting["target"].rpartition(":")[0]
     output = site.in_guest(address, f"PYTHONPATH={PACKAGES} gpuferry run -n 2 -m 1024 -- {sys.executable} {PROGRAM}")
     assert output.count("values equal NumPy's") == 2, output
+    what_a_program_does_not_notice(site, address, row["id"])
 
     # Tags taken off are the way back.
     site.tag("client-01", "client", present=False)
@@ -96,3 +100,35 @@ def test_from_bare_host_to_a_program_and_back(site: GuestSite) -> None:
     until(lambda: site.host(HOST)["tag"] == "", "vCenter shows no tag on the host")
     [server] = site.get("/v1/servers")["items"]
     assert server["state"] == "revoked"
+
+
+def what_a_program_does_not_notice(site: GuestSite, address: str, client: str) -> None:
+    """The appliance away for longer than silence is allowed, a new key and a new version of the agent: its lease and
+    its results stay as they are."""
+    until(lambda: not site.active_leases(), "the pool is free")
+    site.begin_steady(address)
+    [lease] = site.active_leases()
+    site.kill("appliance")
+    time.sleep(LOST_AFTER_S + 2)
+    site.in_guest(address, "grep -q working /run/steady.log && ! grep -q ended /run/steady.log")
+    site.serve()
+    site.await_up(PATIENCE_S)
+    until(lambda: site.get("/v1/servers")["items"][0]["connected"], "the daemon has found the appliance again")
+    state = "tr -d ' \\n' < /run/gpuferry/gpuferry-agent.json"
+    until(lambda: '"state":"connected"' in site.in_guest(address, state), "so has the agent")
+    assert site.active_leases() == [lease]
+
+    site.post(f"/v1/clients/{client}/renew-key", status=202)
+    until(lambda: site.get(f"/v1/events?kind=client.key-renewed&subject={client}")["items"], "the agent has a new key")
+    newer = build_bundle(site.folder, installed=True, version="9.9.9")
+    ordered = site.succeeded(site.start("upgrade-clients", by="order", deadline_s=1))
+    assert [(step["name"], step["state"]) for step in ordered["steps"]] == [
+        ("await-idle-clients", "done"),
+        ("order-clients", "done"),
+    ]
+    assert "which go on over the upgrade" in ordered["steps"][0]["found"]
+    assert site.get(f"/v1/clients/{client}")["agent_version"] == newer.version
+    assert site.succeeded(site.start("upgrade-clients"))["steps"][0]["state"] == "skipped"
+    assert site.active_leases() == [lease]
+    assert site.end_steady(address) > 1
+    until(lambda: not site.active_leases(), "its lease is given back")

@@ -44,6 +44,7 @@ class Layout:
         self.all_state = root / "var/lib/gpuferry"
         self.state = self.all_state / role
         self.order = self.state / "upgrade.json"
+        self.restarting = self.state / "restarting"
         self.logs = root / "var/log/gpuferry"
         self.log = self.logs / f"{self.service}.log"
         self.run = root / "run/gpuferry"

@@ -175,8 +175,11 @@ def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def start(layout: Layout) -> None:
-    """Start the service, and have it started at every boot."""
+    """Start the service, and have it started at every boot. An agent that runs is told that another follows it at
+    once, so that it leaves its leases to that."""
     prepare_folders(layout)
+    if layout.role == "client":
+        layout.restarting.touch()
     if has_systemd(layout):
         _systemctl("daemon-reload")
         _systemctl("enable", layout.unit.name)

@@ -10,9 +10,9 @@ import base64
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import zmq
 from zmq.utils import z85
@@ -62,7 +62,11 @@ def parse_ticket(text: str) -> Ticket:
 
 @dataclass(frozen=True)
 class Identity:
-    """An enrolled peer: its key pair (Z85), the appliance's key, and where the appliance listens."""
+    """An enrolled peer: its key pair (Z85), the appliance's key, and where the appliance listens.
+
+    `file` is where it was read from, None when it is in memory alone; `renews` is the public key it was enrolled with,
+    when that was renewed since.
+    """
 
     id: str
     name: str
@@ -71,9 +75,12 @@ class Identity:
     secret_key: str
     appliance_key: str
     endpoints: tuple[str, ...]
+    file: Optional[Path] = field(default=None, compare=False)
+    renews: str = field(default="", compare=False)
 
     def save(self, path: Path) -> None:
-        write_private(path, json.dumps(asdict(self), indent=1).encode())
+        kept = {name: value for name, value in asdict(self).items() if name not in ("file", "renews")}
+        write_private(path, json.dumps(kept, indent=1).encode())
 
 
 def identity_path(role: str) -> Path:
@@ -95,11 +102,36 @@ def load_identity(path: Path) -> Identity:
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
         fields["endpoints"] = tuple(fields["endpoints"])
-        return Identity(**fields)
+        enrolled = Identity(**fields, file=path)
     except FileNotFoundError:
         raise IdentityError(f"this machine is not enrolled ({path} is missing): enrol it with a ticket first") from None
     except (ValueError, TypeError, KeyError, OSError) as wrong:
         raise IdentityError(f"{path} cannot be read ({wrong}): enrol this machine again") from None
+    return with_renewed_key(enrolled, path)
+
+
+def renewed_key_file(path: Path, kind: str = "renewed") -> Path:
+    """Where the key lies that was made after the enrolment in `path`: in the service's state folder
+    (`GPUFERRY_STATE`), since a service may not write to /etc, else beside the identity. `kind` `next`: one that the
+    appliance does not know yet."""
+    state = os.environ.get("GPUFERRY_STATE")
+    return (Path(state) if state else path.parent) / f"{path.stem}.{kind}-key.json"
+
+
+def with_renewed_key(enrolled: Identity, path: Path) -> Identity:
+    """The identity with the key pair that was made since; one made for an earlier enrolment counts for nothing.
+
+    Nothing but the pair is taken from there: whose appliance this is says the enrolment alone.
+    """
+    try:
+        pair: dict[str, Any] = json.loads(renewed_key_file(path).read_text())
+        if pair["renews"] != enrolled.public_key:
+            return enrolled
+        public, secret = str(pair["public_key"]), str(pair["secret_key"])
+        z85.decode(public), z85.decode(secret)
+    except (OSError, ValueError, KeyError, TypeError):
+        return enrolled
+    return replace(enrolled, public_key=public, secret_key=secret, renews=enrolled.public_key)
 
 
 def new_keys() -> tuple[str, str]:
@@ -108,8 +140,8 @@ def new_keys() -> tuple[str, str]:
     return public.decode(), secret.decode()
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+def write_private(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file that only its owner can read (or whoever `mode` says), whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -117,6 +149,7 @@ def write_private(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            os.fchmod(file.fileno(), mode)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -17,9 +17,22 @@ from typing import Any, Optional
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from gpuserver.protocol.control.codec import MalformedMessageError, decode, encode
+from gpuserver.protocol.control.codec import MalformedMessageError, decode, encode, printable
 from gpuserver.protocol.control.curve import Identity, open_dealer
-from gpuserver.protocol.control.messages import Beat, Goodbye, Heartbeat, Hello, Refused, Report, Welcome
+from gpuserver.protocol.control.messages import (
+    Beat,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    KeyRenewed,
+    KeyTaken,
+    NextKey,
+    Refused,
+    RenewKey,
+    Report,
+    Welcome,
+)
+from gpuserver.protocol.control.renewal import KeyRenewal
 from gpuserver.protocol.control.standing import AWAY, CONNECTED, REFUSED, service_standing
 
 log = logging.getLogger(__name__)
@@ -101,6 +114,8 @@ class ControlLink:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._mute = False
+        self._renewal = KeyRenewal(identity, identity.file) if identity.file else None
+        self._new_key = False
         self._standing = service_standing()
         self._thread = threading.Thread(target=self._run, name="control-link", daemon=True)
 
@@ -160,6 +175,7 @@ class ControlLink:
                         self._read(connection, poller)
                     if connection.monitor in ready and connection.was_refused():
                         self._be_refused(connection)
+                self._take_new_key(poller)
                 self._send_outgoing()
             self._send_outgoing()
         except Exception:
@@ -194,11 +210,14 @@ class ControlLink:
         for connection in list(self._connections.values()):
             silent_s = now - connection.heard_at
             if not connection.welcomed and connection.hello_at and silent_s > max(DIAL_AGAIN_S, 4 * self.heartbeat_s):
-                for socket in (connection.socket, connection.monitor):
-                    poller.unregister(socket)
-                connection.close()
-                del self._connections[connection.endpoint]
-                self._connect((connection.endpoint,), poller)
+                self._connect_anew(connection, poller)
+
+    def _connect_anew(self, connection: Connection, poller: zmq.Poller) -> None:
+        for socket in (connection.socket, connection.monitor):
+            poller.unregister(socket)
+        connection.close()
+        del self._connections[connection.endpoint]
+        self._connect((connection.endpoint,), poller)
 
     def _greet(self, now: float) -> bool:
         """Say Hello where nobody has answered yet; whether a connection is not even up."""
@@ -213,6 +232,8 @@ class ControlLink:
 
     def _be_refused(self, connection: Connection) -> None:
         connection.welcomed = connection.leader = False
+        if self._use(self._renewal.read_again(self.identity) if self._renewal else None):
+            return  # Another process of this machine renewed the key meanwhile.
         if self.refused is None or self.refused.code != "key":
             self.refused = Refused(
                 "key",
@@ -247,6 +268,8 @@ class ControlLink:
             if isinstance(content, Beat):
                 connection.epoch, connection.leader = content.epoch, content.leader
                 connection.clock_offset = content.clock - time.time()
+            elif isinstance(content, (RenewKey, KeyTaken, KeyRenewed)):
+                self._renew_key(content, connection)
             elif isinstance(content, Report):
                 connection.hello_at = time.monotonic()
                 connection.send(self.make_hello())
@@ -262,6 +285,38 @@ class ControlLink:
                     self.refused = content
                 self.receive(content, connection.send)
             self._note_leader()
+
+    # The renewal of this machine's key (renewal.py)
+
+    def _renew_key(self, content: Any, connection: Connection) -> None:
+        if self._renewal is None:
+            if isinstance(content, RenewKey):
+                connection.send(NextKey("", "this process keeps its identity in memory alone"))
+            return
+        try:
+            if isinstance(content, RenewKey) and content.epoch >= self.epoch:
+                connection.send(NextKey(self._renewal.prepare()))
+            elif isinstance(content, KeyTaken):
+                self._use(self._renewal.take(self.identity, content.key))
+            elif isinstance(content, KeyRenewed):
+                self._use(self._renewal.read_again(self.identity))
+        except OSError as wrong:
+            log.error("this machine's key cannot be renewed: %s", wrong)
+            connection.send(NextKey("", printable(f"the key cannot be written: {wrong}")))
+
+    def _use(self, identity: Optional[Identity]) -> bool:
+        if identity is None:
+            return False
+        self.identity = identity
+        self._new_key = True
+        return True
+
+    def _take_new_key(self, poller: zmq.Poller) -> None:
+        """Connect everywhere with the key that this machine has now."""
+        if self._new_key:
+            self._new_key = False
+            for connection in list(self._connections.values()):
+                self._connect_anew(connection, poller)
 
     def _send_outgoing(self) -> None:
         with self._lock:

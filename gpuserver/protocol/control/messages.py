@@ -51,6 +51,42 @@ class Refused:
     reason: str
 
 
+# Renewal of keys
+
+
+@message("renew-key")
+@dataclass(frozen=True)
+class RenewKey:
+    """Make a new CURVE key pair, and answer with its public half (`NextKey`)."""
+
+    epoch: int
+
+
+@message("next-key")
+@dataclass(frozen=True)
+class NextKey:
+    """`key` (Z85) is mine from now on, beside the one in use. `problem`: why there is none."""
+
+    key: str
+    problem: str = ""
+
+
+@message("key-taken")
+@dataclass(frozen=True)
+class KeyTaken:
+    """The appliance lets `key` in: connect with it. The one before is worth nothing soon after that."""
+
+    key: str
+
+
+@message("key-renewed")
+@dataclass(frozen=True)
+class KeyRenewed:
+    """This machine has another key now: read its identity again, and connect with that."""
+
+    epoch: int
+
+
 # Presence
 
 

@@ -12,8 +12,14 @@ from appliance.deploy.bundle import Bundle, signing_key, write_bundle
 from appliance.deploy.on_target.manifest import BundleFile
 
 
-def altered(bundle: Bundle, site: Path, version: str, role: str, files: dict[str, str]) -> Bundle:
-    """A bundle for one role like `bundle`, called `version`, in which these of gpuferry's files have these texts."""
+def altered(
+    bundle: Bundle, site: Path, version: str, role: str, files: dict[str, str], folder_name: str = "altered"
+) -> Bundle:
+    """A bundle for one role like `bundle`, called `version`, in which these of gpuferry's files have these texts.
+
+    It does not lie among the site's own (`bundles`), of which deployments by others take the newest, unless
+    `folder_name` says so.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         sources = wheels.own_files(role)
@@ -33,6 +39,6 @@ def altered(bundle: Bundle, site: Path, version: str, role: str, files: dict[str
                 path = folder / file.sha256
                 path.write_bytes(bundle.read(file))
                 contents.append((replace(file, roles=(role,)), path))
-        out = site / "bundles" / f"{role}-{version}.gpuferry"
+        out = site / folder_name / f"{role}-{version}.gpuferry"
         write_bundle(out, version, {role: bundle.manifest.roles[role]}, contents, signing_key(site))
     return Bundle(out, bundle.key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +11,7 @@ from dataclasses import replace
 import pytest
 from altered_bundle import altered
 from deploy_site import DeploySite, Guest
+from service_site import LOST_AFTER_S
 
 from appliance.deploy.check import check
 from appliance.deploy.deployment import Progress, deploy, inspect, installed, needs_of, uninstall
@@ -173,3 +176,65 @@ def test_a_target_that_dies_in_mid_copy_keeps_its_version(deploy_site: DeploySit
     assert "0.9.6" not in guest.run("ls /opt/gpuferry/client/versions").output
     assert guest.run("ls -a ~ | grep -c gpuferry-deploy || true").output.strip() == "0"
     assert guest.run("ls -A /opt/gpuferry/client").output.split() == [".lock", "current", "versions"]
+
+
+def test_a_requested_lease_outlives_key_version_and_appliance(deploy_site: DeploySite, guest: Guest) -> None:
+    site = deploy_site.site
+    altered(deploy_site.bundle, site.folder, "0.9.7", "client", {}, "bundles")
+    os.utime(site.folder / "bundles/client-0.9.7.gpuferry", (0, 0))  # offered, and not the newest
+    site.daemon("gpus-of-a-test", 1)
+    first = deploy(guest.target, deploy_site.bundle, "client", deploy_site.settings, deploy_site.ticket(name="holds"))
+    before = guest.run("cat /etc/gpuferry/identity.json").output
+    guest.run("gpuferry request -n 1 -m 1024 --timeout 2m")
+    [held] = leases(guest)
+
+    def events(kind: str) -> list[str]:
+        with site.api as api:
+            answer = api.get("/v1/events", params={"kind": kind, "subject": first.peer})
+        return [each["text"] for each in answer.json()["items"]]
+
+    def order(what: str, **content: str) -> None:
+        with site.api as api:
+            answer = api.post(f"/v1/clients/{first.peer}/{what}", json=content or None)
+        assert answer.status_code == 202, answer.text
+
+    order("renew-key")
+    eventually(lambda: events("client.key-renewed"))
+    assert guest.run("stat -c '%a %U:%G' /var/lib/gpuferry/client/*.renewed-key.json").output == (
+        "640 gpuferry:gpuferry\n"
+    )
+    assert guest.run("cat /etc/gpuferry/identity.json").output == before
+    assert leases(guest) == [held]
+
+    order("upgrade", version="0.9.7")
+    eventually(lambda: any("version 0.9.7 is installed" in each for each in events("client.upgrade")))
+    there = inspect(guest.target, "client")
+    assert there is not None
+    assert (there.version, there.running, there.state, there.peer) == ("0.9.7", True, "connected", first.peer)
+    assert leases(guest) == [held]
+
+    site.kill("appliance")
+    time.sleep(LOST_AFTER_S + 2)
+    assert guest.run("pgrep -f '[b]in/gpuferry agent'").output
+    site.serve()
+    site.await_up()
+    eventually(lambda: leases(guest) == [held])
+    guest.run("gpuferry release")
+    assert leases(guest) == []
+    # A machine that is deployed to again keeps the key that it has.
+    assert deploy(guest.target, deploy_site.bundle, "client", deploy_site.settings).peer == first.peer
+    assert uninstall(guest.target, "client")
+    assert "/var/lib/gpuferry" not in guest.files()
+
+
+def leases(guest: Guest) -> list[str]:
+    """The active leases of the machine."""
+    rows = json.loads(guest.run("gpuferry list leases --json").output)
+    return [row["lease"] for row in rows if row["state"] == "active"]
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 
@@ -70,7 +71,9 @@ def test_upgrades_that_the_appliance_orders(deploy_site: DeploySite, guest: Gues
     site = deploy_site.site
     settings = replace(deploy_site.settings, driver="softgpu", address=f"{guest.address}:9797")
     first = deploy(guest.target, deploy_site.bundle, "server", settings, deploy_site.ticket("server"))
-    altered(deploy_site.bundle, site.folder, "0.8.1", "server", {})
+    offered = altered(deploy_site.bundle, site.folder, "0.8.1", "server", {}, "bundles")
+    # It is offered, and still not the newest of the site.
+    os.utime(offered.path, (0, 0))
     # Another site's bundle under a version's name: its signature is not this appliance's, nobody gets to see it.
     with site.api as api:
         assert api.get("/v1/bundles/0.8.1/manifest.json").json()["version"] == "0.8.1"
@@ -79,6 +82,12 @@ def test_upgrades_that_the_appliance_orders(deploy_site: DeploySite, guest: Gues
         for version in ("0.8.2", "0.8.1"):
             assert api.post(f"/v1/servers/{first.peer}/upgrade", json={"version": version}).status_code == 202
             events(deploy_site, first.peer, 2 if version == "0.8.2" else 4)
+        # The key of a daemon that the appliance has configured is renewed without it.
+        assert api.post(f"/v1/servers/{first.peer}/renew-key").status_code == 202
+    deadline = time.monotonic() + 120
+    while not guest.run("ls /var/lib/gpuferry/server").output.count("identity.renewed-key.json"):
+        assert time.monotonic() < deadline, "no new key"
+        time.sleep(0.2)
     texts = events(deploy_site, first.peer, 4)
     assert any("0.8.2" in each and "cannot be fetched" in each for each in texts), texts
     assert any("version 0.8.1 is installed" in each for each in texts), texts
