@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from appliance import books
 from appliance.feasibility import RequestRefusedError
 from appliance.ledger import Ledger
-from appliance.live import RenewKeyOrder, UpgradeOrder
+from appliance.live import RenewKeyOrder, ReportWanted, UpgradeOrder
 from appliance.pool import Gpu, Server
 from appliance.settings import read_settings
 from appliance.state import models
@@ -187,7 +187,12 @@ def _new_key_wanted(ledger: Ledger, subject: str) -> None:
     ledger.say(RenewKeyOrder(subject))
 
 
+def _report_wanted(ledger: Ledger, subject: str) -> None:
+    ledger.say(ReportWanted(subject))
+
+
 APPLY = {
+    "report": _report_wanted,
     "upgrade": _upgrade_wanted,
     "renew-key": _new_key_wanted,
     "client": _client_changed,

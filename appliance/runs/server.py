@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyVmomi import vim
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from appliance.books import note_changes
 from appliance.deploy.deployment import DeploySettings
@@ -20,8 +20,8 @@ from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Ground, Work
 from appliance.settings import read_settings
 from appliance.state.database import reading, writing
+from appliance.state.models import Event, Server, ServerState, now
 from appliance.state.models import Gpu as PoolGpu
-from appliance.state.models import Server, ServerState, now
 from vcenter import vm_power
 from vcenter.attributes import Attribute, apply_attributes, plan_attributes
 from vcenter.cloud_init import CloudInit
@@ -263,6 +263,7 @@ class AwaitServer(Step):
 
     def look(self, work: Work) -> Look:
         wanted, deadline = len(work.facts.get("gpus") or []), time.monotonic() + JOIN_S
+        since = 0 if work.dry else self._have_it_report(work)
         while True:
             row = server_row(work, work.parameters.name)
             connected = row is not None and work.ground.loop.presence.route_to_server(row.id) is not None
@@ -274,6 +275,7 @@ class AwaitServer(Step):
                 return Look(True, f"{row.name} is connected with {', '.join(gpu.name for gpu in gpus)}")
             if work.dry:
                 return Look(False, "the daemon is not there yet", "wait for it to report its GPUs")
+            self._check_rejected(work, since)
             if time.monotonic() > deadline:
                 raise RunError(
                     f"{work.parameters.name} is {'' if connected else 'not '}connected and reports {len(gpus)} GPUs; "
@@ -282,6 +284,30 @@ class AwaitServer(Step):
                 )
             work.check()
             time.sleep(LOOK_S)
+
+    def _have_it_report(self, work: Work) -> int:
+        """Have the daemon say its inventory again, so that what is wrong with it is told after the event returned."""
+        row = server_row(work, work.parameters.name)
+        with writing(work.ground.engine) as session:
+            since = session.scalar(select(func.max(Event.id))) or 0
+            if row is not None:
+                note_changes(session.connection(), [("report", row.id)])
+        work.ground.loop.wake()
+        return int(since)
+
+    def _check_rejected(self, work: Work, since: int) -> None:
+        """Raises RunError for GPUs that the pool does not take: waiting does not make them better."""
+        name = work.parameters.name
+        with reading(work.ground.engine) as session:
+            query = select(Event.subject, Event.text).where(Event.id > since, Event.kind == "gpu.rejected")
+            told = dict(tuple(row) for row in session.execute(query) if row.text.startswith(f"{name}: "))
+        if told:
+            why = "; ".join(f"{gpu} {text.removeprefix(f'{name}: ')}" for gpu, text in sorted(told.items()))
+            raise RunError(
+                f"the pool does not take GPUs of {name}: {why}",
+                "A GPU belongs to one server. Decommission the server that has it; GPUs in software need UUIDs of "
+                "their own (environment: GPUFERRY_SOFTGPU_UUID). Then retry.",
+            )
 
 
 class JoinPool(Step):
