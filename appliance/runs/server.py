@@ -300,7 +300,7 @@ class AwaitServer(Step):
         name = work.parameters.name
         with reading(work.ground.engine) as session:
             query = select(Event.subject, Event.text).where(Event.id > since, Event.kind == "gpu.rejected")
-            told = dict(tuple(row) for row in session.execute(query) if row.text.startswith(f"{name}: "))
+            told = {gpu: text for gpu, text in session.execute(query) if text.startswith(f"{name}: ")}
         if told:
             why = "; ".join(f"{gpu} {text.removeprefix(f'{name}: ')}" for gpu, text in sorted(told.items()))
             raise RunError(
