@@ -1,6 +1,5 @@
 #include "usage.h"
 
-#include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 
@@ -8,7 +7,6 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
-#include <fstream>
 #include <new>
 #include <string>
 
@@ -17,59 +15,35 @@
 
 namespace softgpu {
 
-// One process's share. All zero: free.
+// One process's share.
 struct UsageSlot {
-    std::atomic<int32_t> pid;
-    std::atomic<int32_t> working;   // pieces of work in flight
-    std::atomic<uint64_t> started;  // the process's start time: process ids are used again
+    std::atomic<int32_t> pid;      // 0: nobody's
+    std::atomic<int32_t> working;  // pieces of work in flight
     std::atomic<uint64_t> bytes;
     std::atomic<uint64_t> busy_ns;     // of finished stretches of work
     std::atomic<uint64_t> busy_since;  // monotonic_ns when the stretch in progress began
 };
 
+// Whose a slot is, a lock says: byte 1 + n of the file is locked by the owner of slot n, and free once that process has
+// ended. Only who holds the lock clears a slot: one that another has just taken cannot be mistaken for the dead one's.
 struct UsageFile {
     static constexpr size_t slots_count = 1024;
+    static constexpr size_t shared_slot = slots_count - 1;  // of all processes for which there is no other
     UsageSlot slots[slots_count];
 };
 
 namespace {
 
-// Field 22 of /proc/PID/stat: start time in clock ticks since boot; 0 when there is no such process.
-uint64_t start_time(pid_t pid) {
-    std::ifstream stream("/proc/" + std::to_string(pid) + "/stat");
-    std::string text;
-    std::getline(stream, text);
-    size_t position = text.rfind(')');  // the command before it may contain anything
-    if (position == text.npos) return 0;
-    for (int field = 2; field < 22 && position != text.npos; ++field) position = text.find(' ', position + 1);
-    return position == text.npos ? 0 : std::strtoull(text.c_str() + position, nullptr, 10);
+constexpr long long lock_of(size_t slot) {
+    return 1 + static_cast<long long>(slot);
 }
 
-void clear_counts(UsageSlot& slot) {
+void clear(UsageSlot& slot) {
+    slot.pid = 0;
     slot.bytes = 0;
     slot.busy_ns = 0;
     slot.busy_since = 0;
     slot.working = 0;
-}
-
-void clear(UsageSlot& slot) {
-    clear_counts(slot);
-    slot.started = 0;
-    slot.pid.store(0, std::memory_order_release);
-}
-
-// Whether the process that filled the slot still runs; clears the slot when it does not.
-bool alive(UsageSlot& slot) {
-    int32_t pid = slot.pid.load(std::memory_order_acquire);
-    if (pid == 0) return false;
-    uint64_t started = slot.started;
-    if (started == 0 || (::kill(pid, 0) != 0 && errno == ESRCH) || start_time(pid) != started) {
-        // A slot being filled has no start time yet; its owner exists and is left in peace.
-        if (started == 0 && ::kill(pid, 0) == 0) return false;
-        clear(slot);
-        return false;
-    }
-    return true;
 }
 
 // A private copy stands in when there is no shared memory.
@@ -128,22 +102,40 @@ DeviceUsage::DeviceUsage(const DeviceConfig& device) : descriptor_(open_file(dev
 }
 
 UsageSlot& DeviceUsage::mine() {
-    int32_t self = ::getpid();
-    std::lock_guard guard(mutex_);
-    if (slot_ && slot_owner_ == self) return *slot_;
-    slot_owner_ = self;
-    uint64_t started = start_time(self);
-    FileLock lock(descriptor_);
-    for (auto& slot : file_->slots) {
-        int32_t none = 0;
-        // This process's own number is what the program before an exec left.
-        if (slot.pid != self && (alive(slot) || !slot.pid.compare_exchange_strong(none, self))) continue;
-        clear_counts(slot);
-        slot.started = started;
-        return *(slot_ = &slot);
+    const std::lock_guard guard(mutex_);
+    if (own_ < UsageFile::slots_count) return file_->slots[own_];
+    for (size_t slot = 0; slot < UsageFile::shared_slot; ++slot) {
+        if (descriptor_ >= 0 && !gpuferry::lock_bytes(descriptor_, F_WRLCK, lock_of(slot), 1, false)) continue;
+        clear(file_->slots[slot]);
+        own_ = slot;
+        break;
     }
-    // More processes than slots: the last one is shared by those that do not fit, and counts for all of them.
-    return *(slot_ = &file_->slots[UsageFile::slots_count - 1]);
+    if (own_ == SIZE_MAX) {
+        gpuferry::lock_bytes(descriptor_, F_RDLCK, lock_of(UsageFile::shared_slot), 1, true);
+        own_ = UsageFile::shared_slot;
+    }
+    file_->slots[own_].pid = ::getpid();
+    return file_->slots[own_];
+}
+
+bool DeviceUsage::lives(size_t slot) const {
+    if (file_->slots[slot].pid == 0) return false;
+    return slot == own_ || (descriptor_ >= 0 && gpuferry::is_locked(descriptor_, lock_of(slot)));
+}
+
+void DeviceUsage::forget_dead() {
+    for (size_t slot = 0; descriptor_ >= 0 && slot < UsageFile::slots_count; ++slot) {
+        if (slot == own_ || file_->slots[slot].pid == 0) continue;
+        if (!gpuferry::lock_bytes(descriptor_, F_WRLCK, lock_of(slot), 1, false)) continue;
+        clear(file_->slots[slot]);
+        gpuferry::lock_bytes(descriptor_, F_UNLCK, lock_of(slot), 1, false);
+    }
+}
+
+void DeviceUsage::abandon() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+    descriptor_ = -1;
+    file_ = private_file();
 }
 
 bool DeviceUsage::reserve(uint64_t bytes, uint64_t capacity) {
@@ -154,6 +146,7 @@ bool DeviceUsage::reserve(uint64_t bytes, uint64_t capacity) {
     if (bound_of_used_bytes() <= capacity) return true;
     slot.bytes -= bytes;
     FileLock lock(descriptor_);
+    forget_dead();
     slot.bytes += bytes;
     if (used_bytes() <= capacity) return true;
     slot.bytes -= bytes;
@@ -177,8 +170,9 @@ void DeviceUsage::end_work() {
 
 std::vector<DeviceUsage::Process> DeviceUsage::processes() const {
     std::vector<Process> found;
-    for (auto& slot : file_->slots) {
-        if (!alive(slot)) continue;
+    for (size_t number = 0; number < UsageFile::slots_count; ++number) {
+        if (!lives(number)) continue;
+        const UsageSlot& slot = file_->slots[number];
         uint64_t busy = slot.busy_ns;
         if (slot.working > 0) busy += monotonic_ns() - slot.busy_since;
         found.push_back({slot.pid, slot.bytes, busy});
@@ -194,8 +188,8 @@ uint64_t DeviceUsage::bound_of_used_bytes() const {
 
 uint64_t DeviceUsage::used_bytes() const {
     uint64_t used = 0;
-    for (auto& slot : file_->slots) {
-        if (alive(slot)) used += slot.bytes;
+    for (size_t slot = 0; slot < UsageFile::slots_count; ++slot) {
+        if (lives(slot)) used += file_->slots[slot].bytes;
     }
     return used;
 }

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <vector>
@@ -28,6 +29,9 @@ class DeviceUsage {
     [[nodiscard]] bool reserve(uint64_t bytes, uint64_t capacity);
     void release(uint64_t bytes);
 
+    // In a forked child, which has no device: what it holds of the file must not keep its parent's share alive.
+    void abandon();
+
     // Brackets work on the device by this process; may nest and overlap.
     void begin_work();
     void end_work();
@@ -42,15 +46,18 @@ class DeviceUsage {
     [[nodiscard]] uint64_t used_bytes() const;
 
   private:
+    // This process's slot, which it takes with its first use of the device.
     UsageSlot& mine();
+    [[nodiscard]] bool lives(size_t slot) const;
+    // Clears the slots of processes that have ended.
+    void forget_dead();
     // Counts the dead too: never less than the truth, and quick.
     [[nodiscard]] uint64_t bound_of_used_bytes() const;
 
     UsageFile* file_ = nullptr;
     int descriptor_ = -1;
     std::mutex mutex_;
-    UsageSlot* slot_ = nullptr;  // this process's, once it used the device
-    pid_t slot_owner_ = 0;       // a forked child gets another
+    std::atomic<size_t> own_ = SIZE_MAX;  // the slot of this process, once it used the device
 };
 
 // Brackets a piece of work.

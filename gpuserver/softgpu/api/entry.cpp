@@ -77,7 +77,10 @@ extern "C" CUresult CUDAAPI cuInit(unsigned int Flags) {
         if (stage.load() == Stage::ready) return CUDA_SUCCESS;
         if (visible_devices().empty()) return CUDA_ERROR_NO_DEVICE;
         initialise_devices();
-        pthread_atfork(nullptr, nullptr, [] { stage.store(Stage::forked); });
+        pthread_atfork(nullptr, nullptr, [] {
+            stage.store(Stage::forked);
+            for (int i = 0; i < device_count(); ++i) require_device(i).usage().abandon();
+        });
         std::atexit([] {
             if (stage.load() == Stage::ready) stop_streams();
         });

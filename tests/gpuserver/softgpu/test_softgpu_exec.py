@@ -289,6 +289,47 @@ sys.stdin.read()
         other.communicate()
 
 
+def test_who_looks_on_forgets_nobody_that_has_just_come() -> None:
+    """Processes come as others are killed and take their places, while NVML is asked without a pause."""
+    code = """
+import ctypes, subprocess, sys, threading
+import pynvml
+HOLDER = '''
+import ctypes, sys
+cuda = ctypes.CDLL("libcuda.so.1")
+context, memory = ctypes.c_void_p(), ctypes.c_void_p()
+print(cuda.cuInit(0) or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) or cuda.cuCtxSetCurrent(context)
+      or cuda.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(8 << 20)), flush=True)
+sys.stdin.read()
+'''
+pynvml.nvmlInit()
+device = pynvml.nvmlDeviceGetHandleByIndex(0)
+def start():
+    return subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+done = threading.Event()
+def look():
+    while not done.is_set():
+        pynvml.nvmlDeviceGetMemoryInfo(device)
+watchers = [threading.Thread(target=look) for _ in range(2)]
+for watcher in watchers:
+    watcher.start()
+holder, counted = start(), []
+for turn in range(12):
+    assert holder.stdout.readline() == "0\\n"
+    others = {p.pid: p.usedGpuMemory for p in pynvml.nvmlDeviceGetComputeRunningProcesses(device)}
+    counted.append(others == {holder.pid: 8 << 20} and pynvml.nvmlDeviceGetMemoryInfo(device).used == 8 << 20)
+    coming = start()
+    holder.kill()
+    holder.wait()
+    holder = coming
+done.set()
+holder.communicate()
+print(counted == [True] * 12)
+"""
+    done = run([sys.executable, "-c", code], memory_mib="64", uuid=f"GPU-{uuid.uuid4()}")
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_nvml_sees_a_busy_device() -> None:
     code = """
 import threading, time
