@@ -85,43 +85,7 @@ extern "C" nvmlReturn_t nvmlDeviceGetMemoryInfo_v2(nvmlDevice_t device, nvmlMemo
     return NVML_SUCCESS;
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int* infoCount,
-                                                                nvmlProcessInfo_t* infos) {
-    return list_processes(device, infoCount, infos);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int* infoCount,
-                                                                nvmlProcessInfo_v2_t* infos) {
-    return list_processes(device, infoCount, infos);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned int* infoCount,
-                                                             nvmlProcessInfo_v1_t* infos) {
-    return list_processes(device, infoCount, infos);
-}
-
-extern "C" nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsigned int* infoCount,
-                                                                 nvmlProcessInfo_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v2(nvmlDevice_t device, unsigned int* infoCount,
-                                                                 nvmlProcessInfo_v2_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses(nvmlDevice_t device, unsigned int* infoCount,
-                                                              nvmlProcessInfo_v1_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int* infoCount,
-                                                                   nvmlProcessInfo_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int* infoCount,
-                                                                   nvmlProcessInfo_v2_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, unsigned int* infoCount,
-                                                                nvmlProcessInfo_v1_t*) {
-    return list_none(device, infoCount);
-}
+#include "nvml_process_lists.inc"
 
 // The processes that NVML lists here are this machine's.
 extern "C" nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char* name, unsigned int length) {

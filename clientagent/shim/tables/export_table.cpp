@@ -1,46 +1,25 @@
 // cuGetExportTable.
-#include <atomic>
-#include <cstring>
-#include <mutex>
-#include <set>
-
 #include "shim_calls.h"
 #include "tables/slot_table.h"
 
 namespace gpuferry {
 namespace {
 
-struct ExportTable {
-    std::array<uint8_t, 16> id;
-    const void* (*address)();
-};
-
-constexpr ExportTable export_tables[] = {
-    {{0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9},
-     cudart_interface_table},
-    {{0xa0, 0x94, 0x79, 0x8c, 0x2e, 0x74, 0x2e, 0x74, 0x93, 0xf2, 0x08, 0x00, 0x20, 0x0c, 0x0a, 0x66},
-     callback_hooks_table},
-    {{0x42, 0xd8, 0x5a, 0x81, 0x23, 0xf6, 0xcb, 0x47, 0x82, 0x98, 0xf6, 0xe7, 0x8a, 0x3a, 0xec, 0xdc}, tools_tls_table},
-    {{0xc6, 0x93, 0x33, 0x6e, 0x11, 0x21, 0xdf, 0x11, 0xa8, 0xc3, 0x68, 0xf3, 0x55, 0xd8, 0x95, 0x93},
-     context_local_storage_table},
-    {{0x26, 0x3e, 0x88, 0x60, 0x7c, 0xd2, 0x61, 0x43, 0x92, 0xf6, 0xbb, 0xd5, 0x00, 0x6d, 0xfa, 0x7e},
-     context_checks_table},
-    {{0xd4, 0x08, 0x20, 0x55, 0xbd, 0xe6, 0x70, 0x4b, 0x8d, 0x34, 0xba, 0x12, 0x3c, 0x66, 0xe1, 0xf2},
-     integrity_check_table},
-    {{0x21, 0x31, 0x8c, 0x60, 0x97, 0x14, 0x32, 0x48, 0x8c, 0xa6, 0x41, 0xff, 0x73, 0x24, 0xc8, 0xf2},
-     object_ids_table},
-    {{0x6e, 0x16, 0x3f, 0xbe, 0xb9, 0x58, 0x44, 0x4d, 0x83, 0x5c, 0xe1, 0x82, 0xaf, 0xf1, 0x99, 0x1e},
-     module_iterator_table},
+constexpr private_tables::ExportTable export_tables[] = {
+    {private_tables::cudart_interface_id, cudart_interface_table},
+    {private_tables::callback_hooks_id, callback_hooks_table},
+    {private_tables::tools_tls_id, tools_tls_table},
+    {private_tables::context_local_storage_id, context_local_storage_table},
+    {private_tables::context_checks_id, context_checks_table},
+    {private_tables::integrity_check_id, integrity_check_table},
+    {private_tables::object_ids_id, object_ids_table},
+    {private_tables::module_iterator_id, module_iterator_table},
 };
 
 }  // namespace
 
 CUresult unknown_slot(const char* table, size_t slot) {
-    static std::mutex lock;
-    static auto& said = *new std::set<std::string>;
-    const std::string name = std::string(table) + "[" + std::to_string(slot) + "]";
-    const std::lock_guard held(lock);
-    if (said.insert(name).second) say("private driver function " + name + " is not known");
+    if (const std::string said = private_tables::complaint_of(table, slot); !said.empty()) say(said);
     return CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -48,13 +27,9 @@ namespace shim {
 
 CUresult cuGetExportTable(const void** ppExportTable, const CUuuid* pExportTableId) {
     if (!ppExportTable || !pExportTableId) return CUDA_ERROR_INVALID_VALUE;
-    *ppExportTable = nullptr;
-    for (const ExportTable& table : export_tables) {
-        if (std::memcmp(table.id.data(), pExportTableId->bytes, table.id.size()) != 0) continue;
-        *ppExportTable = table.address();
-        return CUDA_SUCCESS;
-    }
-    return CUDA_ERROR_INVALID_VALUE;
+    const auto* table = private_tables::find_table(export_tables, *pExportTableId);
+    *ppExportTable = table ? table->address() : nullptr;
+    return table ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 }  // namespace shim

@@ -1,39 +1,13 @@
 // Tables that profilers use, and that the runtime, cuBLAS and cuFFT ask a little of: flags that nobody has set, the
 // current context, ids of contexts and streams, the functions of a module.
-#include <vector>
-
 #include "shim_calls.h"
 #include "tables/slot_table.h"
 
 namespace gpuferry {
 namespace {
 
-// The unit of the counts that the runtime gets is not known: the buffers are large enough for 32-bit words.
-uint32_t function_flags[1024];
-uint32_t domain_flags[16];
-
-void get_function_flags(void** buffer, size_t* count) {
-    *buffer = function_flags;
-    *count = std::size(function_flags);
-}
-
-void get_domain_flags(void** buffer, size_t* count) {
-    *buffer = domain_flags;
-    *count = 14;
-}
-
 CUresult get_current_context(CUcontext* context) {
     return shim::cuCtxGetCurrent(context);
-}
-
-CUresult check_context(CUcontext, uint32_t* result, const void**) {
-    if (!result) return CUDA_ERROR_INVALID_VALUE;
-    *result = 0;
-    return CUDA_SUCCESS;
-}
-
-uint32_t check() {
-    return 0;
 }
 
 CUresult get_context_id(CUcontext context, uint32_t* id) {
@@ -63,23 +37,10 @@ CUresult get_stream_id(CUcontext, CUstream stream, uint64_t* id) {
     return CUDA_SUCCESS;
 }
 
-using Visitor = void (*)(void* user, CUfunction function, uint64_t owner);
-
-uint32_t for_each_function(CUcontext, CUmodule module, Visitor visit, void* user) {
-    unsigned count = 0;
-    if (!visit || shim::cuModuleGetFunctionCount(&count, module) != CUDA_SUCCESS) return 0;
-    std::vector<CUfunction> functions(count);
-    if (count && shim::cuModuleEnumerateFunctions(functions.data(), count, module) != CUDA_SUCCESS) return 0;
-    for (CUfunction function : functions) visit(user, function, 0);
-    return count;
-}
-
 }  // namespace
 
 const void* callback_hooks_table() {
-    static auto& table =
-        (*new SlotTable<"TOOLS_RUNTIME_CALLBACK_HOOKS", 7>).set(2, get_function_flags).set(6, get_domain_flags);
-    return table.address();
+    return private_tables::callback_hooks<unknown_slot>();
 }
 
 const void* tools_tls_table() {
@@ -88,8 +49,7 @@ const void* tools_tls_table() {
 }
 
 const void* context_checks_table() {
-    static auto& table = (*new SlotTable<"CONTEXT_CHECKS", 17>).set(2, check_context).set(3, check);
-    return table.address();
+    return private_tables::context_checks<unknown_slot>();
 }
 
 const void* object_ids_table() {
@@ -99,8 +59,8 @@ const void* object_ids_table() {
 }
 
 const void* module_iterator_table() {
-    static auto& table = (*new SlotTable<"MODULE_ITERATOR", 105>).set(7, for_each_function);
-    return table.address();
+    return private_tables::module_iterator<unknown_slot, shim::cuModuleGetFunctionCount,
+                                           shim::cuModuleEnumerateFunctions>();
 }
 
 }  // namespace gpuferry

@@ -1,6 +1,7 @@
 // Compiles one kernel, with every function it may call, to the internal form.
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
 #include <optional>
@@ -94,6 +95,12 @@ class Lowering {
     void elementwise(const Instruction& i, const Modifiers& m);
     void mixed_precision(const Instruction& i, const Modifiers& m);
     void carry_chain(const Instruction& i, const Modifiers& m);
+    struct Combination {
+        uint8_t how;    // 0: not; 1 and, 2 or, 3 xor; + 4: with what c is not
+        int32_t other;  // c, or nothing
+    };
+    Combination compare_and_combine(Shape& s, const Modifiers& m);
+    std::array<std::array<int32_t, 2>, 2> unpack_halves();
     void comparison(const Instruction& i, const Modifiers& m);
     void set(const Instruction& i, const Modifiers& m);
     void conversion(const Instruction& i, const Modifiers& m);

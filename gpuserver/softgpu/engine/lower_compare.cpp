@@ -39,41 +39,51 @@ uint8_t combination_of(const Modifiers& m) {
 
 }  // namespace
 
-// setp.cmp{.bool}{.ftz}.type p{|q}, a, b{, c}
-void Lowering::comparison(const Instruction& i, const Modifiers& m) {
-    Shape s = shape_of(i, m);
+// Puts the comparison into the shape; how its result is combined with operand c, and where c is.
+Lowering::Combination Lowering::compare_and_combine(Shape& s, const Modifiers& m) {
     bool as_unsigned = false;
     const auto compare = comparison_of(m, as_unsigned);
     if (!compare) fail("expected a comparison such as .eq");
     s.compare = *compare;
     if (as_unsigned) s.type = unsigned_of(s.type);
-    uint8_t combine = combination_of(m);
-    int32_t other = nothing;
-    if (combine) {
+    Combination found{combination_of(m), nothing};
+    if (found.how) {
         const Predicate c = read_predicate(operand(3));
-        other = c.slot;
-        if (c.negated) combine |= 4;
+        found.other = c.slot;
+        if (c.negated) found.how |= 4;
     }
+    return found;
+}
+
+// Operands 1 and 2 of a packed comparison, each as two temporaries: the low half and the high one.
+std::array<std::array<int32_t, 2>, 2> Lowering::unpack_halves() {
+    std::array<std::array<int32_t, 2>, 2> halves{};
+    for (size_t side = 0; side < 2; ++side) {
+        const int32_t source = read(operand(1 + side), Type::b32);
+        halves[side] = {temporary(2), temporary(2)};
+        Emitted& e = emit(find_unpack(2, 4), nothing, source);
+        e.inst.kind = 2;
+        e.apart = true;
+        int32_t* x = extras(e, 2, 3);
+        x[0] = halves[side][0];
+        x[1] = halves[side][1];
+    }
+    return halves;
+}
+
+// setp.cmp{.bool}{.ftz}.type p{|q}, a, b{, c}
+void Lowering::comparison(const Instruction& i, const Modifiers& m) {
+    Shape s = shape_of(i, m);
+    const auto [combine, other] = compare_and_combine(s, m);
     const int32_t p = write_predicate(operand(0));
     const int32_t q = operand(0).second >= 0 ? operand(0).second : nothing;
     if (q != nothing && width(q) != 0) fail("the second destination must be a predicate");
     if (s.type == Type::f16x2 || s.type == Type::bf16x2) {
         // p is for the low halves, q for the high ones.
         s.type = half_of(s.type);
-        int32_t halves[2][2];
-        for (size_t side = 0; side < 2; ++side) {
-            const int32_t source = read(operand(1 + side), Type::b32);
-            halves[side][0] = temporary(2);
-            halves[side][1] = temporary(2);
-            Emitted& e = emit(find_unpack(2, 4), nothing, source);
-            e.inst.kind = 2;
-            e.apart = true;
-            int32_t* x = extras(e, 2, 3);
-            x[0] = halves[side][0];
-            x[1] = halves[side][1];
-        }
+        const auto halves = unpack_halves();
         int32_t results[2] = {p == nothing ? temporary(0) : temporary(0), temporary(0)};
-        for (int half = 0; half < 2; ++half)
+        for (size_t half = 0; half < 2; ++half)
             emit(handler_of(s), results[half], halves[0][half], halves[1][half], other).inst.kind = combine;
         if (p != nothing) emit(predicate_logic, p, results[0]).inst.kind = 4;
         if (q != nothing) emit(predicate_logic, q, results[1]).inst.kind = 4;
@@ -96,18 +106,7 @@ void Lowering::set(const Instruction& i, const Modifiers& m) {
     Shape s = shape_of(i, m);
     s.op = Opcode::setp;
     s.type = m.types()[1];
-    bool as_unsigned = false;
-    const auto compare = comparison_of(m, as_unsigned);
-    if (!compare) fail("expected a comparison such as .eq");
-    s.compare = *compare;
-    if (as_unsigned) s.type = unsigned_of(s.type);
-    uint8_t combine = combination_of(m);
-    int32_t other = nothing;
-    if (combine) {
-        const Predicate c = read_predicate(operand(3));
-        other = c.slot;
-        if (c.negated) combine |= 4;
-    }
+    const auto [combine, other] = compare_and_combine(s, m);
     auto chosen = [&](int32_t d, Type type, int32_t a, int32_t b) {
         const int32_t p = temporary(0);
         emit(handler_of(s), p, a, b, other).inst.kind = combine;
@@ -129,19 +128,9 @@ void Lowering::set(const Instruction& i, const Modifiers& m) {
     // Packed: each half on its own. An integer destination of 32 bits gets 0xffff in each half.
     s.type = half_of(s.type);
     const Type part = ptx::is_float(to) ? half_of(to) : Type::u16;
-    int32_t halves[2][2], results[2] = {temporary(2), temporary(2)};
-    for (size_t side = 0; side < 2; ++side) {
-        const int32_t source = read(operand(1 + side), Type::b32);
-        halves[side][0] = temporary(2);
-        halves[side][1] = temporary(2);
-        Emitted& e = emit(find_unpack(2, 4), nothing, source);
-        e.inst.kind = 2;
-        e.apart = true;
-        int32_t* x = extras(e, 2, 3);
-        x[0] = halves[side][0];
-        x[1] = halves[side][1];
-    }
-    for (int half = 0; half < 2; ++half) chosen(results[half], part, halves[0][half], halves[1][half]);
+    const int32_t results[2] = {temporary(2), temporary(2)};
+    const auto halves = unpack_halves();
+    for (size_t half = 0; half < 2; ++half) chosen(results[half], part, halves[0][half], halves[1][half]);
     Emitted& e = emit(find_pack(2, 4), write(operand(0), Type::b32));
     e.inst.kind = 2;
     e.apart = true;

@@ -110,43 +110,7 @@ extern "C" nvmlReturn_t nvmlDeviceGetBAR1MemoryInfo(nvmlDevice_t device, nvmlBAR
     });
 }
 
-extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int* infoCount,
-                                                                nvmlProcessInfo_t* infos) {
-    return list_processes(device, infoCount, infos);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int* infoCount,
-                                                                nvmlProcessInfo_v2_t* infos) {
-    return list_processes(device, infoCount, infos);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned int* infoCount,
-                                                             nvmlProcessInfo_v1_t* infos) {
-    return list_processes(device, infoCount, infos);
-}
-
-extern "C" nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsigned int* infoCount,
-                                                                 nvmlProcessInfo_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v2(nvmlDevice_t device, unsigned int* infoCount,
-                                                                 nvmlProcessInfo_v2_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses(nvmlDevice_t device, unsigned int* infoCount,
-                                                              nvmlProcessInfo_v1_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int* infoCount,
-                                                                   nvmlProcessInfo_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses_v2(nvmlDevice_t device, unsigned int* infoCount,
-                                                                   nvmlProcessInfo_v2_t*) {
-    return list_none(device, infoCount);
-}
-extern "C" nvmlReturn_t nvmlDeviceGetMPSComputeRunningProcesses(nvmlDevice_t device, unsigned int* infoCount,
-                                                                nvmlProcessInfo_v1_t*) {
-    return list_none(device, infoCount);
-}
+#include "nvml_process_lists.inc"
 
 // Kernels and copies work on the device's memory all the time they run.
 extern "C" nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t* utilization) {

@@ -1,18 +1,12 @@
-// What the CUDA runtime uses of the driver beyond its public functions.
+// What the CUDA runtime uses of the driver beyond its public functions. The PTX compiler is part of this library.
 #include "api/entry.h"
 #include "device/context.h"
 #include "device/device.h"
-#include "log.h"
 #include "tables/export_table.h"
 
 namespace softgpu {
 namespace {
 
-CUresult load_module_from_wrapper(CUmodule* module, const void* wrapper) {
-    return cuModuleLoadData(module, wrapper);
-}
-
-// The primary context's handle, without retaining it: it stays inactive.
 CUresult get_primary_context(CUcontext* context, CUdevice ordinal) {
     return entry("CUDART_INTERFACE.get_primary_context", [&] {
         check_value(context != nullptr, "no place for the context");
@@ -20,33 +14,10 @@ CUresult get_primary_context(CUcontext* context, CUdevice ordinal) {
     });
 }
 
-CUresult load_module_of_runtime_11(CUmodule* module, const void* wrapper, void*, void*, uint32_t) {
-    return cuModuleLoadData(module, wrapper);
-}
-
-// Runtime 11 says at exit that a fatbin's static storage goes away; its module was unloaded before.
-void forget_wrapper(const void*) {}
-
-CUresult load_module_from_fatbin(const void* fatbin, CUmodule* module, void*, void*, uint32_t) {
-    return cuModuleLoadData(module, fatbin);
-}
-
-// The PTX compiler is part of this library.
-CUresult load_compilers() {
-    return CUDA_SUCCESS;
-}
-
 }  // namespace
 
 const void* cudart_interface_table() {
-    static auto& table = (*new SlotTable<"CUDART_INTERFACE", 13>)
-                             .set(1, load_module_from_wrapper)
-                             .set(2, get_primary_context)
-                             .set(6, load_module_of_runtime_11)
-                             .set(7, forget_wrapper)
-                             .set(8, load_module_from_fatbin)
-                             .set(12, load_compilers);
-    return table.address();
+    return gpuferry::private_tables::cudart_interface<unknown_slot, cuModuleLoadData, get_primary_context>();
 }
 
 }  // namespace softgpu

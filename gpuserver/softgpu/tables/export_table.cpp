@@ -2,9 +2,6 @@
 #include "tables/export_table.h"
 
 #include <cstdio>
-#include <cstring>
-#include <mutex>
-#include <set>
 #include <string>
 
 #include "exports/caller.h"
@@ -13,34 +10,30 @@
 namespace softgpu {
 namespace {
 
-constexpr ExportTable tables[] = {
-    {{0x6b, 0xd5, 0xfb, 0x6c, 0x5b, 0xf4, 0xe7, 0x4a, 0x89, 0x87, 0xd9, 0x39, 0x12, 0xfd, 0x9d, 0xf9},
-     cudart_interface_table},
-    {{0xa0, 0x94, 0x79, 0x8c, 0x2e, 0x74, 0x2e, 0x74, 0x93, 0xf2, 0x08, 0x00, 0x20, 0x0c, 0x0a, 0x66},
-     tools_runtime_callback_hooks_table},
-    {{0x42, 0xd8, 0x5a, 0x81, 0x23, 0xf6, 0xcb, 0x47, 0x82, 0x98, 0xf6, 0xe7, 0x8a, 0x3a, 0xec, 0xdc}, tools_tls_table},
-    {{0xc6, 0x93, 0x33, 0x6e, 0x11, 0x21, 0xdf, 0x11, 0xa8, 0xc3, 0x68, 0xf3, 0x55, 0xd8, 0x95, 0x93},
-     context_local_storage_table},
-    {{0x26, 0x3e, 0x88, 0x60, 0x7c, 0xd2, 0x61, 0x43, 0x92, 0xf6, 0xbb, 0xd5, 0x00, 0x6d, 0xfa, 0x7e},
-     context_checks_table},
-    {{0xd4, 0x08, 0x20, 0x55, 0xbd, 0xe6, 0x70, 0x4b, 0x8d, 0x34, 0xba, 0x12, 0x3c, 0x66, 0xe1, 0xf2},
-     integrity_check_table},
+namespace ids = gpuferry::private_tables;
+
+constexpr ids::ExportTable tables[] = {
+    {ids::cudart_interface_id, cudart_interface_table},
+    {ids::callback_hooks_id, callback_hooks_table},
+    {ids::tools_tls_id, tools_tls_table},
+    {ids::context_local_storage_id, context_local_storage_table},
+    {ids::context_checks_id, context_checks_table},
+    {ids::integrity_check_id, integrity_check_table},
+    {ids::object_ids_id, object_ids_table},
+    {ids::module_iterator_id, module_iterator_table},
+    // What the client's library does without.
     {{0x0c, 0xa5, 0x0b, 0x8c, 0x10, 0x04, 0x92, 0x9a, 0x89, 0xa7, 0xd0, 0xdf, 0x10, 0xe7, 0x72, 0x86},
      context_create_bypass_table},
     {{0xb1, 0x05, 0x41, 0xe1, 0xf7, 0xc7, 0xc7, 0x4a, 0x9f, 0x64, 0xf2, 0x23, 0xbe, 0x99, 0xf1, 0xe2},
      device_extended_table},
     {{0xf8, 0xcf, 0xf9, 0x51, 0x21, 0x46, 0x8b, 0x4e, 0xb9, 0xe2, 0xfb, 0x46, 0x9e, 0x7c, 0x0d, 0xd9}, error_log_table},
-    {{0x21, 0x31, 0x8c, 0x60, 0x97, 0x14, 0x32, 0x48, 0x8c, 0xa6, 0x41, 0xff, 0x73, 0x24, 0xc8, 0xf2},
-     object_ids_table},
-    {{0x6e, 0x16, 0x3f, 0xbe, 0xb9, 0x58, 0x44, 0x4d, 0x83, 0x5c, 0xe1, 0x82, 0xaf, 0xf1, 0x99, 0x1e},
-     module_iterator_table},
 };
 
-std::string hexadecimal(const TableId& id) {
+std::string hexadecimal(const CUuuid& id) {
     std::string text;
-    for (uint8_t byte : id) {
+    for (const char byte : id.bytes) {
         char digits[3];
-        std::snprintf(digits, sizeof digits, "%02x", byte);
+        std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(byte));
         text += digits;
     }
     return text;
@@ -49,11 +42,7 @@ std::string hexadecimal(const TableId& id) {
 }  // namespace
 
 CUresult unknown_slot(const char* table, size_t slot) {
-    static std::mutex mutex;
-    static auto& named = *new std::set<std::string>;
-    std::string name = std::string(table) + "[" + std::to_string(slot) + "]";
-    std::lock_guard lock(mutex);
-    if (named.insert(name).second) log_line(LogLevel::warning, "private driver function " + name + " is not known");
+    if (const std::string said = ids::complaint_of(table, slot); !said.empty()) log_line(LogLevel::warning, said);
     return CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -62,18 +51,14 @@ CUresult unknown_slot(const char* table, size_t slot) {
 extern "C" CUresult CUDAAPI cuGetExportTable(const void** ppExportTable, const CUuuid* pExportTableId) {
     using namespace softgpu;
     if (!ppExportTable || !pExportTableId) return CUDA_ERROR_INVALID_VALUE;
-    TableId id;
-    std::memcpy(id.data(), pExportTableId->bytes, id.size());
     *ppExportTable = nullptr;
-    for (const auto& table : tables) {
-        if (table.id != id) continue;
-        *ppExportTable = table.address();
-        if (table.address == cudart_interface_table) {
-            note_runtime(caller_of_entry_point(__builtin_return_address(0)));
-        }
-        if (tracing()) log_line(LogLevel::trace, "private table " + hexadecimal(id) + " handed out");
-        return CUDA_SUCCESS;
+    const auto* table = ids::find_table(tables, *pExportTableId);
+    if (!table) {
+        log_line(LogLevel::debug, "there is no private table " + hexadecimal(*pExportTableId));
+        return CUDA_ERROR_INVALID_VALUE;
     }
-    log_line(LogLevel::debug, "there is no private table " + hexadecimal(id));
-    return CUDA_ERROR_INVALID_VALUE;
+    *ppExportTable = table->address();
+    if (table->address == cudart_interface_table) note_runtime(caller_of_entry_point(__builtin_return_address(0)));
+    if (tracing()) log_line(LogLevel::trace, "private table " + hexadecimal(*pExportTableId) + " handed out");
+    return CUDA_SUCCESS;
 }

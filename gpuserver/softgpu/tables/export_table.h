@@ -1,66 +1,20 @@
-// NVIDIA's private tables, which its runtime and libraries ask for with cuGetExportTable: arrays of function pointers
-// under a UUID. One file a table. Only the slots that public programs are known to call are implemented; any other
-// slot says which one it was and returns CUDA_ERROR_NOT_SUPPORTED.
+// The private tables of the software driver (private_tables.h), one file each.
 #pragma once
 
-#include <algorithm>
-#include <array>
-#include <cstddef>
-#include <cstdint>
-#include <utility>
-
 #include "device/cuda_types.h"
+#include "private_tables.h"
 
 namespace softgpu {
 
-using TableId = std::array<uint8_t, 16>;
-
-struct ExportTable {
-    TableId id;
-    const void* (*address)();
-};
-
-// A table's name where a template can take it.
-template <size_t Length>
-struct TableName {
-    char text[Length];
-    // NOLINTNEXTLINE: implicit, so that a literal is enough.
-    constexpr TableName(const char (&literal)[Length]) { std::copy_n(literal, Length, text); }
-};
-
+// Says once which slot it was.
 CUresult unknown_slot(const char* table, size_t slot);
 
-// What every slot is until `set` puts a function there. Word 0 is the table's size in bytes.
-template <TableName Name, size_t Words>
-class SlotTable {
-  public:
-    SlotTable() { fill(std::make_index_sequence<Words>()); }
-
-    template <class Result, class... Parameters>
-    SlotTable& set(size_t slot, Result (*function)(Parameters...)) {
-        words_[slot] = reinterpret_cast<const void*>(function);
-        return *this;
-    }
-
-    [[nodiscard]] const void* address() const { return words_.data(); }
-
-  private:
-    template <size_t Slot>
-    static CUresult unknown() {
-        return unknown_slot(Name.text, Slot);
-    }
-    template <size_t... Slots>
-    void fill(std::index_sequence<Slots...>) {
-        ((words_[Slots] = reinterpret_cast<const void*>(&unknown<Slots>)), ...);
-        words_[0] = reinterpret_cast<const void*>(Words * sizeof(void*));
-    }
-
-    std::array<const void*, Words> words_{};
-};
+template <gpuferry::private_tables::TableName Name, size_t Words>
+using SlotTable = gpuferry::private_tables::SlotTable<Name, Words, unknown_slot>;
 
 // The tables, each in the file of its name.
 const void* cudart_interface_table();
-const void* tools_runtime_callback_hooks_table();
+const void* callback_hooks_table();
 const void* tools_tls_table();
 const void* context_local_storage_table();
 const void* context_checks_table();
