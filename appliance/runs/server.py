@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from pyVmomi import vim
 from sqlalchemy import func, select
 
 from appliance.books import note_changes
+from appliance.deploy.bundle import Bundle
 from appliance.deploy.deployment import DeploySettings
+from appliance.deploy.wheels import CUPY_PART
 from appliance.ids import new_id
 from appliance.runs import guest
 from appliance.runs.deploying import Deploy
@@ -217,7 +220,14 @@ def daemon_settings(ground: Ground, wanted: dict[str, Any], facts: dict[str, Any
         driver="softgpu" if wanted["driver"] == "softgpu" else "libcuda.so.1",
         environment=dict(wanted["environment"]),
         python_path=tuple(wanted["python_path"]),
+        parts=parts_for(guest.bundle_of(ground), wanted["python_path"]),
     )
+
+
+def parts_for(bundle: Bundle, python_path: Sequence[str]) -> tuple[str, ...]:
+    """The optional parts of the bundle that a server gets: its CuPy, unless the machine's image has one."""
+    has_cupy = any(each.part == CUPY_PART for each in bundle.manifest.files)
+    return (CUPY_PART,) if has_cupy and not python_path else ()
 
 
 class DeployServer(Deploy):
