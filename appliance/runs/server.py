@@ -18,7 +18,7 @@ from appliance.deploy.wheels import CUPY_PART
 from appliance.ids import new_id
 from appliance.runs import guest
 from appliance.runs.deploying import Deploy
-from appliance.runs.passthrough import described
+from appliance.runs.passthrough import connected_host, described
 from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Ground, Work
 from appliance.settings import read_settings
@@ -28,7 +28,7 @@ from appliance.state.models import Gpu as PoolGpu
 from vcenter import vm_power
 from vcenter.attributes import Attribute, apply_attributes, plan_attributes
 from vcenter.cloud_init import CloudInit
-from vcenter.errors import HostDisconnected, InvalidRequest, NoCapacity
+from vcenter.errors import InvalidRequest, NoCapacity
 from vcenter.inventory import Gpu, GpuState, Host, Inventory, Vm
 from vcenter.marking import SERVER_ROLE, mark_server
 from vcenter.server_plan import LibraryItem, OvaFile, ServerPlan, ServerRequest, Template, plan_server
@@ -71,9 +71,7 @@ class ChooseGpus(Step):
 
     def look(self, work: Work) -> Look:
         inventory = work.inventory()
-        host = inventory.host(work.parameters.host)
-        if not host.connected:
-            raise HostDisconnected(f"The host is {host.connection or 'not connected'}.", object_name=host.name)
+        host = connected_host(inventory, work.parameters.host)
         gpus = self._chosen(work, inventory, host)
         work.keep(gpus=[gpu.address for gpu in gpus], host=host.id, host_name=host.name)
         return Look(True, described(host, gpus))

@@ -13,8 +13,9 @@ from bus_site import BusSite, FakeHost
 from sqlalchemy import Engine, select, update
 
 from appliance.books import note_changes
+from appliance.peers import enrol as enrol_directly
 from appliance.state.database import reading, writing
-from appliance.state.models import Client, EnrolmentToken, Gpu, Lease, Server, ServerState, Slice
+from appliance.state.models import Client, EnrolmentToken, Gpu, Lease, Server, ServerState, Slice, now
 from clientagent.control import ClientControl, LeaseDeniedError
 from gpuserver.leases import LeaseRefusedError
 from gpuserver.protocol.control import messages
@@ -177,6 +178,30 @@ def test_requests_refused_at_once(site: BusSite, more: dict[str, object], code: 
         assert denied.value.code == code
     with reading(site.engine) as session:
         assert session.scalars(select(Lease.id)).all() == []
+
+
+def test_an_enrolment_whose_answer_was_lost_is_answered_again(site: BusSite) -> None:
+    """The same key with the same ticket gets the same answer; with another key the ticket is used up."""
+    ticket = site.ticket("client")
+    (key, secret), context = new_keys(), zmq.Context()
+    asked = encode(messages.Enrol(ticket.token, "client", "ada"))
+    answers = []
+    for _ in range(2):
+        socket = open_dealer(context, ticket.endpoint, key, secret, ticket.appliance_key)
+        socket.setsockopt(zmq.SNDTIMEO, 60_000)
+        socket.send(asked)
+        assert socket.poll(60_000)
+        answers.append(decode(socket.recv()))
+        socket.close(linger=0)
+    context.term()
+    assert isinstance(answers[0], messages.Enrolled)
+    assert answers[0] == answers[1]
+    with pytest.raises(EnrolmentError, match="was used at"):
+        enrol(ticket, "client", "ada")
+    with writing(site.engine) as session:
+        session.execute(update(Client).values(revoked_at=now()))
+    key_again = enrol_directly(site.engine, key, messages.Enrol(ticket.token, "client", "ada"))
+    assert isinstance(key_again, messages.Refused), "a revoked machine does not come back with its old ticket"
 
 
 def test_enrolment_tokens_work_once_for_one_role_and_not_for_ever(site: BusSite) -> None:
