@@ -180,11 +180,10 @@ def key_in_use(session: Session, key: str) -> bool:
 
 def _made_with(session: Session, token: EnrolmentToken, key: str) -> Peer | None:
     """The peer that was enrolled with this token, if it was with this very key and has it still."""
-    for table, role in ((Server, SERVER), (Client, CLIENT)):
-        row = session.get(table, token.used_by)
-        if row is not None and row.public_key == key and not _revoked(row):
-            return Peer(row.id, role, key)
-    return None
+    row: Server | Client | None = session.get(Server, token.used_by) or session.get(Client, token.used_by)
+    if row is None or row.public_key != key or _revoked(row):
+        return None
+    return Peer(row.id, token.role, key)
 
 
 def _revoked(row: Server | Client) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,12 +11,12 @@ from pathlib import Path
 import pytest
 import zmq
 from bus_site import BusSite, FakeHost
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, event, select, update
 
 from appliance.books import note_changes
 from appliance.peers import enrol as enrol_directly
-from appliance.state.database import reading, writing
-from appliance.state.models import Client, EnrolmentToken, Gpu, Lease, Server, ServerState, Slice, now
+from appliance.state.database import DatabaseGoneError, migrate, open_database, patiently, reading, writing
+from appliance.state.models import Client, EnrolmentToken, Gpu, Group, Lease, Server, ServerState, Slice, now
 from clientagent.control import ClientControl, LeaseDeniedError
 from gpuserver.leases import LeaseRefusedError
 from gpuserver.protocol.control import messages
@@ -359,3 +360,31 @@ def test_leases_of_the_table_are_refused_twice_stale_and_too_large() -> None:
     with pytest.raises(LeaseRefusedError, match="is over"):
         host.table.prepare(order)
     assert host.held() == ()
+
+
+def test_a_process_that_starts_waits_for_the_database(tmp_path: Path) -> None:
+    """The lock is somebody else's, first for longer than a writer waits, then not any more."""
+    url = f"sqlite:///{tmp_path}/appliance.db"
+    migrate(url)
+    engine = open_database(url)
+    event.listen(engine, "connect", lambda connection, record: connection.execute("PRAGMA busy_timeout=50"))
+    holder = sqlite3.connect(tmp_path / "appliance.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    tries = 0
+
+    def write() -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            holder.execute("COMMIT")
+        with writing(engine) as session:
+            session.add(Group(id="group-x", name="x"))
+        return tries
+
+    with pytest.raises(DatabaseGoneError, match="locked"):
+        patiently(write, 0.0)
+    assert patiently(write) == 3
+    with reading(engine) as session:
+        assert session.scalars(select(Group.name)).all() == ["x"]
+    holder.close()
+    engine.dispose()
