@@ -259,7 +259,8 @@ class ControlLoop:
         if isinstance(made, Peer):
             log.info("enrolled", peer=made.id, name=wanted.name)
             self._changes_at = 0.0
-            self._guarded(self.directory.refresh)
+            # Once for all that knock together: the key that this one replaces, if it does, is not let in any more.
+            self._refresh = True
             answer: Any = messages.Enrolled(made.id, wanted.name, self.instances.endpoints)
         else:
             answer = made or messages.Refused("unavailable", "the appliance's database does not answer; try again")

@@ -125,6 +125,9 @@ def enrol(engine: Engine, key: str, wanted: Enrol) -> Peer | Refused:
         token = session.scalars(
             select(EnrolmentToken).where(EnrolmentToken.digest == digest(wanted.token)).with_for_update()
         ).one_or_none()
+        if token is not None and token.used_at is not None and (made := _made_with(session, token, key)):
+            # The answer was lost, or slow: whoever has the key and the ticket is who asked before.
+            return made
         problem = _token_problem(token, wanted)
         if problem or token is None:
             session.add(Audit(actor=f"key {key[:12]}…", action="enrol", subject=wanted.name[:200], status=403))
@@ -173,6 +176,14 @@ def key_in_use(session: Session, key: str) -> bool:
         session.scalars(select(table.id).where(table.public_key == key)).first() is not None
         for table in (Server, Client)
     )
+
+
+def _made_with(session: Session, token: EnrolmentToken, key: str) -> Peer | None:
+    """The peer that was enrolled with this token, if it was with this very key and has it still."""
+    row: Server | Client | None = session.get(Server, token.used_by) or session.get(Client, token.used_by)
+    if row is None or row.public_key != key or _revoked(row):
+        return None
+    return Peer(row.id, token.role, key)
 
 
 def _revoked(row: Server | Client) -> bool:

@@ -235,46 +235,26 @@ def _ask(verb: str, run: str, appliance: Appliance, watch: bool, as_json: bool) 
     tell(answer, as_json)
 
 
-@app.command()
-def cancel(
-    run: str,
-    url: Url = "",
-    token: Token = "",
-    ca: Ca = None,
-    data: Data = None,
-    watch: bool = False,
-    as_json: Json = False,
-) -> None:
-    """Stop a run at its next safe place."""
-    _ask("cancel", run, Appliance(url, token, ca, data), watch, as_json)
+def _add_verb(verb: str, meaning: str, *, watched: bool) -> None:
+    """A subcommand that asks something of a run; `watched`: the run is followed, unless told not to."""
+
+    def command(
+        run: str,
+        url: Url = "",
+        token: Token = "",
+        ca: Ca = None,
+        data: Data = None,
+        watch: bool = watched,
+        as_json: Json = False,
+    ) -> None:
+        _ask(verb, run, Appliance(url, token, ca, data), watch, as_json)
+
+    app.command(verb, help=meaning)(command)
 
 
-@app.command()
-def retry(
-    run: str,
-    url: Url = "",
-    token: Token = "",
-    ca: Ca = None,
-    data: Data = None,
-    watch: bool = True,
-    as_json: Json = False,
-) -> None:
-    """Carry a run out again; what is done already is not done again."""
-    _ask("retry", run, Appliance(url, token, ca, data), watch, as_json)
-
-
-@app.command("roll-back")
-def roll_back(
-    run: str,
-    url: Url = "",
-    token: Token = "",
-    ca: Ca = None,
-    data: Data = None,
-    watch: bool = True,
-    as_json: Json = False,
-) -> None:
-    """Take back what a run did."""
-    _ask("roll-back", run, Appliance(url, token, ca, data), watch, as_json)
+_add_verb("cancel", "Stop a run at its next safe place.", watched=False)
+_add_verb("retry", "Carry a run out again; what is done already is not done again.", watched=True)
+_add_verb("roll-back", "Take back what a run did.", watched=True)
 
 
 @app.command("host-keys")

@@ -20,7 +20,7 @@ from appliance.retention import forget_old
 from appliance.runs.engine import RunEngine
 from appliance.runs.work import Ground
 from appliance.site import Site
-from appliance.state.database import DatabaseGoneError, migrate, open_database
+from appliance.state.database import DatabaseGoneError, migrate, open_database, patiently
 from appliance.vcenters import Vcenters
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ RENEW_CERTIFICATE_DAYS = 30
 def serve(site: Site) -> int:
     """Run until SIGTERM or SIGINT. Returns the exit status."""
     config = site.config
-    migrate(config.database)
+    patiently(lambda: migrate(config.database))
     engine = open_database(config.database)
     if config.tls and certificates.days_left(site.folder) < RENEW_CERTIFICATE_DAYS:
         certificates.issue(site.folder, [config.name, "localhost", "127.0.0.1"])

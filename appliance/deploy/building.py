@@ -74,7 +74,7 @@ def build_bundle(
                 largest = max(largest, sum(map(unpacked, gathered)))
                 if cupy and role == "server":
                     for path in wheels.gather(wheels.CUPY, python, cache, installed=installed):
-                        add(path, role, python, "cupy")
+                        add(path, role, python, wheels.CUPY_PART)
             glibc, libraries = wheels.native_needs(wheels.own_files(role).values())
             disk = (unpacked(own) + largest) * 5 // 2 // MIB + ROOM_MIB
             needs[role] = RoleNeeds(tuple(supported), glibc, wheels.ARCHITECTURE, disk, libraries)

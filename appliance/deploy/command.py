@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -195,7 +197,29 @@ def _report(outcomes: Sequence[Outcome[T]], say: Callable[[T], str]) -> int:
     return 1 if failed else 0
 
 
-def deploy(
+@dataclass(frozen=True)
+class Machines:
+    """What every command names machines with. `role` is what is on them, or is to be."""
+
+    hosts: list[str]
+    role: str
+    site: Site
+    targets: list[Target]
+    at_once: int
+    accepted: tuple[str, ...]
+
+    def confirmed(self, engine: Engine) -> list[Target]:
+        """Them, each with a host key that somebody has confirmed. Raises typer.Exit."""
+        return confirm_host_keys(engine, self.targets, self.accepted, self.at_once)
+
+    @property
+    def reach(self) -> tuple[str, ...]:
+        """`host:port` that they must reach."""
+        config = self.site.config
+        return tuple(f"{config.name}:{port}" for port in (config.control_port, config.enrol_port))
+
+
+def _machines(
     hosts: Hosts,
     role: Role = "client",
     data: Folder = DEFAULT_FOLDER,
@@ -206,6 +230,31 @@ def deploy(
     jump: Jump = "",
     accept: Accept = None,
     at_once: AtOnce = AT_ONCE,
+) -> Machines:
+    if role not in ("client", "server"):
+        raise ValueError(f"--role {role}: there are the roles client and server")
+    targets = make_targets(hosts, user, key, ask_password=ask_password, ask_sudo=ask_sudo, jump=jump)
+    return Machines(hosts, role, Site(data), targets, at_once, tuple(accept or ()))
+
+
+def on_machines(command: Callable[..., None]) -> Callable[..., None]:
+    """A subcommand of what takes Machines and its own options: it has those that name machines, and its own."""
+    named = inspect.signature(_machines, eval_str=True).parameters
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        command(_machines(**{name: given.pop(name) for name in named}), **given)
+
+    together = [*named.values(), *own]
+    run.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in together}
+    return run
+
+
+@on_machines
+def deploy(
+    machines: Machines,
     group: Annotated[str, typer.Option(help="The group that clients enrol into")] = "",
     name: Annotated[str, typer.Option(help="The machine's name at the appliance (one machine)")] = "",
     driver: Annotated[str, typer.Option(help="Of a server: the CUDA driver's library, or softgpu")] = "libcuda.so.1",
@@ -215,18 +264,14 @@ def deploy(
     ] = False,
 ) -> None:
     """Install or upgrade the client agent or the GPU server daemon on machines, over SSH."""
-    if role not in ("client", "server"):
-        raise ValueError(f"--role {role}: there are the roles client and server")
-    if name and len(hosts) != 1:
+    if name and len(machines.hosts) != 1:
         raise ValueError("--name names one machine")
-    site = Site(data)
+    site, role = machines.site, machines.role
     engine = open_database(site.config.database)
     bundle = latest_bundle(site.folder)
-    targets = make_targets(hosts, user, key, ask_password=ask_password, ask_sudo=ask_sudo, jump=jump)
-    targets = confirm_host_keys(engine, targets, accept or (), at_once)
-    reach = tuple(f"{site.config.name}:{port}" for port in (site.config.control_port, site.config.enrol_port))
+    targets = machines.confirmed(engine)
     settings = DeploySettings(
-        name=name, appliance_key=site.curve_public, reach=reach, listen=listen, driver=driver,
+        name=name, appliance_key=site.curve_public, reach=machines.reach, listen=listen, driver=driver,
         replace_appliance=replace_appliance,
     )  # fmt: skip
 
@@ -242,57 +287,35 @@ def deploy(
         address = f"{target.address}:{listen.rpartition(':')[2]}" if role == "server" else ""
         return deployment.deploy(target, bundle, role, replace(settings, address=address), ticket, on_progress)
 
-    outcomes = run_on_all(f"deploying {bundle.version}", targets, work, at_once)
+    outcomes = run_on_all(f"deploying {bundle.version}", targets, work, machines.at_once)
     status = _report(
         outcomes, lambda done: f"{done.version}, {'changed' if done.changed else 'unchanged'}, {done.peer}"
     )
     raise typer.Exit(status)
 
 
-def undeploy(
-    hosts: Hosts,
-    role: Role = "client",
-    data: Folder = DEFAULT_FOLDER,
-    user: User = "root",
-    key: KeyFile = None,
-    ask_password: AskPassword = False,
-    ask_sudo: AskSudo = False,
-    jump: Jump = "",
-    accept: Accept = None,
-    at_once: AtOnce = AT_ONCE,
-) -> None:
+@on_machines
+def undeploy(machines: Machines) -> None:
     """Take the client agent or the GPU server daemon off machines; nothing of it stays."""
-    engine = open_database(Site(data).config.database)
-    targets = make_targets(hosts, user, key, ask_password=ask_password, ask_sudo=ask_sudo, jump=jump)
-    targets = confirm_host_keys(engine, targets, accept or (), at_once)
+    targets = machines.confirmed(open_database(machines.site.config.database))
     outcomes = run_on_all(
-        "removing", targets, lambda target, on_progress: deployment.uninstall(target, role, on_progress), at_once
+        "removing",
+        targets,
+        lambda target, on_progress: deployment.uninstall(target, machines.role, on_progress),
+        machines.at_once,
     )
     raise typer.Exit(_report(outcomes, lambda removed: "removed" if removed else "there was nothing"))
 
 
-def check(
-    hosts: Hosts,
-    role: Role = "client",
-    data: Folder = DEFAULT_FOLDER,
-    user: User = "root",
-    key: KeyFile = None,
-    ask_password: AskPassword = False,
-    ask_sudo: AskSudo = False,
-    jump: Jump = "",
-    accept: Accept = None,
-    at_once: AtOnce = AT_ONCE,
-) -> None:
+@on_machines
+def check(machines: Machines) -> None:
     """Look whether machines are fit, and say all that is wrong; nothing is changed on them."""
-    site = Site(data)
-    engine = open_database(site.config.database)
-    reach = tuple(f"{site.config.name}:{port}" for port in (site.config.control_port, site.config.enrol_port))
-    needs = replace(needs_of(latest_bundle(site.folder), role), reach=reach)
-    targets = make_targets(hosts, user, key, ask_password=ask_password, ask_sudo=ask_sudo, jump=jump)
-    targets = confirm_host_keys(engine, targets, accept or (), at_once)
+    needs = replace(needs_of(latest_bundle(machines.site.folder), machines.role), reach=machines.reach)
+    targets = machines.confirmed(open_database(machines.site.config.database))
     console = Console(soft_wrap=True)
     wrong = 0
-    for outcome in run_on_all("checking", targets, lambda target, on_progress: check_target(target, needs), at_once):
+    looked = run_on_all("checking", targets, lambda target, on_progress: check_target(target, needs), machines.at_once)
+    for outcome in looked:
         findings = outcome.result or ()
         wrong += bool(findings) or outcome.error is not None
         console.print(f"{outcome.target.shown}: {outcome.error or ('not fit' if findings else 'fit')}")

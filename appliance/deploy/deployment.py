@@ -13,7 +13,7 @@ import json
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ from appliance.deploy.ssh import Answer, Machine, Target, connect
 STAGING = ".gpuferry-deploy"
 """Where files arrive: a folder of the SSH user's, which nobody else can write to. It goes when the work is done."""
 PIECE = 256 << 10
+UNPACKED = 4
+"""The room that a part takes, as a multiple of its wheels: what is in them, and the wheels themselves meanwhile."""
 MARK = "gpuferry-request "
 BUSY_S = 120.0
 """How long another deployment of the same machine is waited for."""
@@ -119,8 +121,12 @@ def _silent(progress: Progress) -> None:
 
 
 def needs_of(bundle: Bundle, role: str, settings: DeploySettings | None = None) -> Needs:
-    """What a machine needs for a role of this bundle."""
-    return Needs.of(bundle.manifest.roles[role], settings.reach if settings else ())
+    """What a machine needs for a role of this bundle, with the optional parts that it is to get."""
+    needs = Needs.of(bundle.manifest.roles[role], settings.reach if settings else ())
+    parts = settings.parts if settings else ()
+    chosen = [each for each in bundle.manifest.files if each.part in parts and role in each.roles]
+    largest = max((sum(each.size for each in chosen if python in each.python) for python in needs.python), default=0)
+    return replace(needs, disk_mib=needs.disk_mib + (largest * UNPACKED >> 20))
 
 
 def deploy(

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PYTHONS = {"client": ("3.9", "3.10", "3.11", "3.12", "3.13"), "server": ("3.11", "3.12", "3.13")}
 REQUIREMENTS = {"client": ("pyzmq",), "server": ("pyzmq", "nvidia-ml-py", "structlog", "typer")}
 """As the extras of pyproject.toml say; a test compares them."""
+CUPY_PART = "cupy"
 CUPY = ("cupy-cuda13x[ctk]",)
 """The optional part `cupy` of a server: what the acceptance test computes with, where the VM's image has none."""
 OWN = {"client": ("clientagent", "gpuserver/__init__.py", "gpuserver/protocol"), "server": ("clientagent", "gpuserver")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from pyVmomi import vim
@@ -15,12 +16,13 @@ from appliance.runs.deploying import AwaitAddress, Deploy, Uninstall
 from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Work
 from appliance.state.database import reading, writing
-from appliance.state.models import Client, Lease, LeaseState, now
+from appliance.state.models import Client, Lease, LeaseState, Server, ServerState, now
 from vcenter.attributes import Attribute, apply_attributes, plan_attributes, values_of
 from vcenter.tags import Tag, Tagged, apply_tags, plan_tags, tagged
 
 LOOK_S = 0.3
 READY_S = 60.0
+REACHED_SERVERS = 16
 CLIENT_ROLE = "GPU client"
 
 
@@ -87,12 +89,13 @@ class DeployClient(Deploy):
         return str(work.parameters.group)
 
     def settings(self, work: Work) -> Any:
-        return guest.settings_for(
+        settings = guest.settings_for(
             work.ground,
             name=self.peer_name(work),
             esxi_host=work.facts.get("host_name", ""),
             environment=dict(work.parameters.environment),
         )
+        return replace(settings, reach=(*settings.reach, *server_addresses(work)))
 
     def enrolled(self, work: Work, peer: str) -> None:
         work.keep(client=peer)
@@ -103,6 +106,16 @@ class DeployClient(Deploy):
             revoke(work, work.facts["client"])
             done += "; its enrolment is revoked"
         return done
+
+
+def server_addresses(work: Work) -> list[str]:
+    """Where the servers of the pool are that serve now: a client that does not reach them has nothing from its leases.
+    The first of a large pool stand for all."""
+    with reading(work.ground.engine) as session:
+        query = select(Server.id, Server.address).where(Server.state == ServerState.ACTIVE, Server.address != "")
+        rows = session.execute(query.order_by(Server.name)).all()
+    connected = work.ground.loop.presence.route_to_server
+    return [row.address for row in rows if connected(row.id) is not None][:REACHED_SERVERS]
 
 
 def revoke(work: Work, client: str) -> None:

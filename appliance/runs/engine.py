@@ -27,9 +27,9 @@ from appliance.runs.carrying import Carrier, Outcome
 from appliance.runs.kinds import KINDS
 from appliance.runs.record import MOVING, Record
 from appliance.runs.work import Ground
-from appliance.settings import read_settings
+from appliance.settings import Settings, read_settings
 from appliance.site import Site
-from appliance.state.database import DatabaseGoneError, database_clock, reading, writing
+from appliance.state.database import DatabaseGoneError, database_clock, patiently, reading, writing
 from appliance.state.models import Run, RunExecutor, RunState
 
 log = structlog.get_logger(__name__)
@@ -70,8 +70,7 @@ class RunEngine:
         """Launch DBOS and resume what this process left unfinished."""
         global _engine  # noqa: PLW0603 - DBOS calls module-level functions
         _engine = self
-        with reading(self.engine) as session:
-            settings = read_settings(session)
+        settings = patiently(self._settings)
         config: DBOSConfig = {
             "name": "gpuferry",
             "system_database_url": database_of(self.ground.site),
@@ -81,13 +80,17 @@ class RunEngine:
             "sys_db_pool_size": 8,
         }
         DBOS(config=config)
-        self._beat()
+        patiently(self._beat)
         DBOS.launch()
         limits: dict[str, Any] = {"polling_interval_sec": POLL_S, "on_conflict": "always_update"}
         DBOS.register_queue(SUBJECTS, partition_concurrency=1, **limits)
         DBOS.register_queue(LANES["vcenter"], partition_concurrency=settings.runs_per_vcenter, **limits)
         DBOS.register_queue(LANES["guests"], global_concurrency=settings.guests_at_once, **limits)
         self._thread.start()
+
+    def _settings(self) -> Settings:
+        with reading(self.engine) as session:
+            return read_settings(session)
 
     def stop(self) -> bool:
         """Stop taking up runs and wait a moment for steps to end; False when one is still at work.

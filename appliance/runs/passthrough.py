@@ -23,6 +23,14 @@ def described(host: Host, gpus: list[Gpu]) -> str:
     return f"{host.name} is {host.connection}: {cards}"
 
 
+def connected_host(inventory: Inventory, name: str) -> Host:
+    """The host of this name. Raises a VcenterError when there is none, or vCenter has lost it."""
+    host = inventory.host(name)
+    if not host.connected:
+        raise HostDisconnected(f"The host is {host.connection or 'not connected'}.", object_name=host.name)
+    return host
+
+
 class FindHost(Step):
     """The host is there and connected, and has the GPUs."""
 
@@ -32,9 +40,7 @@ class FindHost(Step):
 
     def look(self, work: Work) -> Look:
         inventory = work.inventory()
-        host = inventory.host(work.parameters.host)
-        if not host.connected:
-            raise HostDisconnected(f"The host is {host.connection or 'not connected'}.", object_name=host.name)
+        host = connected_host(inventory, work.parameters.host)
         gpus = [inventory.gpu(host.id, address) for address in addresses(work, inventory)]
         if not gpus:
             raise RunError(f"{host.name} has no GPU", "Name a host that has one: GET /v1/vcenters/ID/inventory.")

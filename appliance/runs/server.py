@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from pyVmomi import vim
 from sqlalchemy import func, select
 
 from appliance.books import note_changes
+from appliance.deploy.bundle import Bundle
 from appliance.deploy.deployment import DeploySettings
+from appliance.deploy.wheels import CUPY_PART
 from appliance.ids import new_id
 from appliance.runs import guest
 from appliance.runs.deploying import Deploy
-from appliance.runs.passthrough import described
+from appliance.runs.passthrough import connected_host, described
 from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Ground, Work
 from appliance.settings import read_settings
@@ -25,7 +28,7 @@ from appliance.state.models import Gpu as PoolGpu
 from vcenter import vm_power
 from vcenter.attributes import Attribute, apply_attributes, plan_attributes
 from vcenter.cloud_init import CloudInit
-from vcenter.errors import HostDisconnected, InvalidRequest, NoCapacity
+from vcenter.errors import InvalidRequest, NoCapacity
 from vcenter.inventory import Gpu, GpuState, Host, Inventory, Vm
 from vcenter.marking import SERVER_ROLE, mark_server
 from vcenter.server_plan import LibraryItem, OvaFile, ServerPlan, ServerRequest, Template, plan_server
@@ -68,9 +71,7 @@ class ChooseGpus(Step):
 
     def look(self, work: Work) -> Look:
         inventory = work.inventory()
-        host = inventory.host(work.parameters.host)
-        if not host.connected:
-            raise HostDisconnected(f"The host is {host.connection or 'not connected'}.", object_name=host.name)
+        host = connected_host(inventory, work.parameters.host)
         gpus = self._chosen(work, inventory, host)
         work.keep(gpus=[gpu.address for gpu in gpus], host=host.id, host_name=host.name)
         return Look(True, described(host, gpus))
@@ -217,7 +218,14 @@ def daemon_settings(ground: Ground, wanted: dict[str, Any], facts: dict[str, Any
         driver="softgpu" if wanted["driver"] == "softgpu" else "libcuda.so.1",
         environment=dict(wanted["environment"]),
         python_path=tuple(wanted["python_path"]),
+        parts=parts_for(guest.bundle_of(ground), wanted["python_path"]),
     )
+
+
+def parts_for(bundle: Bundle, python_path: Sequence[str]) -> tuple[str, ...]:
+    """The optional parts of the bundle that a server gets: its CuPy, unless the machine's image has one."""
+    has_cupy = any(each.part == CUPY_PART for each in bundle.manifest.files)
+    return (CUPY_PART,) if has_cupy and not python_path else ()
 
 
 class DeployServer(Deploy):

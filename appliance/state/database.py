@@ -8,12 +8,13 @@ a takeover, which updates that row, waits for the ones under way and defeats all
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import (
@@ -29,7 +30,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from appliance.state.models import Lease, Scheduler, now
@@ -37,6 +38,10 @@ from appliance.state.pipeline import Pipeline, speaks_pipeline
 
 KEPT_S = 1.0
 """For how long the connection of one transaction serves the next without being tried out."""
+START_S = 120.0
+START_AGAIN_S = 1.0
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
 DEPOSE_AFTER = timedelta(seconds=6)
 """A process that has not renewed its office for so long may be replaced."""
 
@@ -87,6 +92,29 @@ def alembic_config(url: str) -> Config:
 def migrate(url: str) -> None:
     """Bring the schema of `url` to the newest revision; does nothing when it is there already."""
     command.upgrade(alembic_config(url), "head")
+
+
+def patiently(action: Callable[[], T], seconds: float = START_S) -> T:
+    """Do what a process begins with, again while the database does not answer: at boot it may come up later than the
+    appliance, and a disk that is overrun keeps its lock for long. Raises DatabaseGoneError after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with _said_as_gone():
+                return action()
+        except DatabaseGoneError as away:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("waits-for-database", why=str(away))
+            time.sleep(START_AGAIN_S)
+
+
+@contextmanager
+def _said_as_gone() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as failure:
+        raise DatabaseGoneError(f"the database does not answer ({str(failure.orig).splitlines()[0]})") from failure
 
 
 @contextmanager

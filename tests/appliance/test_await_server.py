@@ -1,4 +1,4 @@
-"""The step that waits for a new server's daemon and its GPUs, against real daemons on the bus."""
+"""Steps that look at the pool: the wait for a new server's daemon and its GPUs, the servers a client must reach."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 from bus_site import BusSite, FakeHost
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
+from test_control_bus import eventually
 
 from appliance.runs import record
 from appliance.runs.carrying import Carrier, Outcome
+from appliance.runs.client import DeployClient, server_addresses
+from appliance.runs.kinds import parameters_of
 from appliance.runs.record import NewRun, Record
 from appliance.runs.server import JOIN_S
-from appliance.runs.work import Ground
+from appliance.runs.work import Ground, Work
 from appliance.state.database import writing
+from appliance.state.models import Server, ServerState
 
 TAKEN = "GPU-11111111-2222-3333-4444-555555555555"
 
@@ -42,8 +46,11 @@ def awaited(site: BusSite, name: str, gpus: int) -> Any:
         id_ = run.id
     taken = Record.take_up(site.engine, id_, 1, "a test")
     assert taken is not None
-    carrier = Carrier(Ground(site.site, site.engine, site.loop, None))  # type: ignore[arg-type]  # asks no vCenter
-    return carrier.carry(taken, 0), taken.read()
+    return Carrier(ground(site)).carry(taken, 0), taken.read()
+
+
+def ground(site: BusSite) -> Ground:
+    return Ground(site.site, site.engine, site.loop, None)  # type: ignore[arg-type]  # nobody asks vCenter
 
 
 def test_gpus_that_another_server_has_are_refused_at_once(site: BusSite) -> None:
@@ -69,3 +76,18 @@ def test_a_server_with_what_its_vm_has_is_awaited(site: BusSite) -> None:
     outcome, (_, [step]) = awaited(site, "one", 2)
     assert outcome is Outcome.DONE
     assert step.found.startswith("one is connected with Software A100")
+
+
+def test_a_client_is_to_reach_the_servers_that_serve(site: BusSite) -> None:
+    for name in ("one", "resting", "stopped"):
+        site.connect(name, FakeHost(f"{name}:4751", {f"GPU-{name}": 16384}))
+    site.controls.pop("stopped").stop()
+    with writing(site.engine) as session:
+        session.execute(update(Server).where(Server.name == "resting").values(state=ServerState.MAINTENANCE))
+        run = record.add(session, NewRun("enable-client", "vm", "", "vm", {"address": "vm"}, "", []), "a test")
+    work = Work(ground(site), run, parameters_of("enable-client", run.parameters))
+    eventually(lambda: server_addresses(work) == ["one:4751"])
+    config = site.site.config
+    assert DeployClient().settings(work).reach == (
+        f"{config.name}:{config.control_port}", f"{config.name}:{config.enrol_port}", "one:4751",
+    )  # fmt: skip

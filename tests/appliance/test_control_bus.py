@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from pathlib import Path
 import pytest
 import zmq
 from bus_site import BusSite, FakeHost
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, event, select, update
 
 from appliance.books import note_changes
-from appliance.state.database import reading, writing
-from appliance.state.models import Client, EnrolmentToken, Gpu, Lease, Server, ServerState, Slice
+from appliance.peers import enrol as enrol_directly
+from appliance.state.database import DatabaseGoneError, migrate, open_database, patiently, reading, writing
+from appliance.state.models import Client, EnrolmentToken, Gpu, Group, Lease, Server, ServerState, Slice, now
 from clientagent.control import ClientControl, LeaseDeniedError
 from gpuserver.leases import LeaseRefusedError
 from gpuserver.protocol.control import messages
@@ -179,6 +181,30 @@ def test_requests_refused_at_once(site: BusSite, more: dict[str, object], code: 
         assert session.scalars(select(Lease.id)).all() == []
 
 
+def test_an_enrolment_whose_answer_was_lost_is_answered_again(site: BusSite) -> None:
+    """The same key with the same ticket gets the same answer; with another key the ticket is used up."""
+    ticket = site.ticket("client")
+    (key, secret), context = new_keys(), zmq.Context()
+    asked = encode(messages.Enrol(ticket.token, "client", "ada"))
+    answers = []
+    for _ in range(2):
+        socket = open_dealer(context, ticket.endpoint, key, secret, ticket.appliance_key)
+        socket.setsockopt(zmq.SNDTIMEO, 60_000)
+        socket.send(asked)
+        assert socket.poll(60_000)
+        answers.append(decode(socket.recv()))
+        socket.close(linger=0)
+    context.term()
+    assert isinstance(answers[0], messages.Enrolled)
+    assert answers[0] == answers[1]
+    with pytest.raises(EnrolmentError, match="was used at"):
+        enrol(ticket, "client", "ada")
+    with writing(site.engine) as session:
+        session.execute(update(Client).values(revoked_at=now()))
+    key_again = enrol_directly(site.engine, key, messages.Enrol(ticket.token, "client", "ada"))
+    assert isinstance(key_again, messages.Refused), "a revoked machine does not come back with its old ticket"
+
+
 def test_enrolment_tokens_work_once_for_one_role_and_not_for_ever(site: BusSite) -> None:
     ticket = parse_ticket(str(site.ticket("client")))
     assert enrol(ticket, "client", "ada").name == "ada"
@@ -334,3 +360,31 @@ def test_leases_of_the_table_are_refused_twice_stale_and_too_large() -> None:
     with pytest.raises(LeaseRefusedError, match="is over"):
         host.table.prepare(order)
     assert host.held() == ()
+
+
+def test_a_process_that_starts_waits_for_the_database(tmp_path: Path) -> None:
+    """The lock is somebody else's, first for longer than a writer waits, then not any more."""
+    url = f"sqlite:///{tmp_path}/appliance.db"
+    migrate(url)
+    engine = open_database(url)
+    event.listen(engine, "connect", lambda connection, record: connection.execute("PRAGMA busy_timeout=50"))
+    holder = sqlite3.connect(tmp_path / "appliance.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    tries = 0
+
+    def write() -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 3:
+            holder.execute("COMMIT")
+        with writing(engine) as session:
+            session.add(Group(id="group-x", name="x"))
+        return tries
+
+    with pytest.raises(DatabaseGoneError, match="locked"):
+        patiently(write, 0.0)
+    assert patiently(write) == 3
+    with reading(engine) as session:
+        assert session.scalars(select(Group.name)).all() == ["x"]
+    holder.close()
+    engine.dispose()

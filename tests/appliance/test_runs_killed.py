@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from provisioned import GuestSite, guest_site, server_wanted
-from provisioning_site import PATIENCE_S, until
+from provisioning_site import PATIENCE_S
+from service_site import ENVIRONMENT
 from sqlalchemy import select
 
 from appliance.state.database import reading
 from appliance.state.models import Run, RunStep
 
 REBOOTS = "esx-03.example.test"
-KILLS = int(os.environ.get("GPUFERRY_KILLS", "1"))
-"""How often in each step: when it has begun, and then each time it was resumed."""
+MOMENTS = ("begun", "midway", "done")
+EVERY_MOMENT = bool(os.environ.get("GPUFERRY_EVERY_MOMENT"))
+"""Killed at every moment of each step; else at one of each: midway where a step tells how far it is, and otherwise when
+it has done its work and not written that down."""
+DYING = Path(__file__).resolve().parent / "dying_appliance.py"
 
 
 @pytest.fixture
@@ -61,25 +68,38 @@ def test_killed_in_every_step_it_ends_as_if_nothing_had_been(site: GuestSite) ->
     down = site.start("decommission-server", vcenter="lab", name="gpu-server-1", deadline_s=0, passthrough_off=True)
     site.succeeded(down)
 
+    moments = [
+        f"{at} {moment}"
+        for at, step in enumerate(site.run(first)["steps"])
+        for moment in MOMENTS
+        if (moment != "midway" or len(step["log"]) > 1)
+        and (EVERY_MOMENT or moment == ("midway" if len(step["log"]) > 1 else "done"))
+    ]
+    left = site.output / "moments"
+    left.write_text("\n".join(moments))
+    site.kill("appliance")
+    process = serve_dying(site, left)
+    site.await_up(PATIENCE_S)
     run = site.start("provision-server", **wanted)
-    steps = len(site.run(run)["steps"])
-    for ordinal in range(steps):
-        for kill in range(1, KILLS + 1):
-            until(lambda at=ordinal, n=kill: begun(site, run, at, n), f"step {ordinal} begins")
-            site.kill("appliance")
-            site.serve()
+    steps = len(site.run(first)["steps"])
+    assert {int(moment.split()[0]) for moment in moments} == set(range(steps)), "every step has its death"
+    for at in range(len(moments)):
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL, (moments[at], site.log())
+        assert left.read_text().splitlines() == moments[at + 1 :]
+        process = serve_dying(site, left)
     site.await_up(PATIENCE_S)
     ended = site.succeeded(run)
     # A step that is found done after the kill was done by this run all the same.
     assert outcome(site, ended) == undisturbed
-    assert sum(attempts(site, run)) > steps
+    assert all(count >= 2 for count in attempts(site, run)), "each was begun again"
     with reading(site.engine) as session:
-        assert session.get_one(Run, run).term > steps, "it was taken up again after the kills"
+        assert session.get_one(Run, run).term > len(moments), "it was taken up again after each kill"
 
 
-def begun(site: GuestSite, run: str, ordinal: int, times: int) -> bool:
-    """Whether a step was begun so often, or is over: a quick one may end before it is killed."""
-    counts = attempts(site, run)
-    with reading(site.engine) as session:
-        succeeded = session.get_one(Run, run).state == "succeeded"
-    return counts[ordinal] >= times or any(counts[ordinal + 1 :]) or succeeded
+def serve_dying(site: GuestSite, moments: Path) -> subprocess.Popen[str]:
+    """The appliance, which kills itself at these moments."""
+    command = [sys.executable, str(DYING), str(moments), "--data", str(site.folder)]
+    with (site.output / "appliance.log").open("a") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, text=True, env=ENVIRONMENT)
+    site.processes["appliance"] = process
+    return process

@@ -38,9 +38,8 @@ def say(text: str) -> None:
 
 def interpreter(version: str) -> str | None:
     """A Python of this version, where there is one."""
-    found = shutil.which(f"python{version}")
     pyenv = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"))
-    return found or (str(pyenv[-1]) if pyenv else None)
+    return str(pyenv[-1]) if pyenv else shutil.which(f"python{version}")
 
 
 def lay_out(bundle: Bundle, python: str, folder: Path) -> Path:

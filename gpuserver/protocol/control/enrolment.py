@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket as network
+import time
 from pathlib import Path
 
 import zmq
@@ -11,13 +12,21 @@ from gpuserver.protocol.control.codec import decode, encode, printable
 from gpuserver.protocol.control.curve import Identity, Ticket, new_keys, open_dealer
 from gpuserver.protocol.control.messages import Enrol, Enrolled
 
+ANSWER_S = 60.0
+"""How long a busy appliance's answer is waited for."""
+ASK_AGAIN_S = 5.0
+"""The question is put again after so long: the same key with the same ticket gets the same answer."""
+
 
 class EnrolmentError(RuntimeError):
     """The appliance did not enrol this machine; the text says why and what to do."""
 
 
 def enrol(ticket: Ticket, role: str, name: str = "", version: str = "", timeout_s: float = 15.0) -> Identity:
-    """Make a key pair and have the appliance enrol it under this ticket. Raises EnrolmentError."""
+    """Make a key pair and have the appliance enrol it under this ticket. Raises EnrolmentError.
+
+    `timeout_s` is the time to connect in.
+    """
     public, secret = new_keys()
     hostname = printable(network.gethostname())
     context = zmq.Context()
@@ -32,8 +41,17 @@ def enrol(ticket: Ticket, role: str, name: str = "", version: str = "", timeout_
                 f"no appliance with the ticket's key answers at {ticket.endpoint} within {timeout_s:g} s: "
                 "check the address, the firewall, and that the ticket is of this appliance"
             ) from None
-        if not socket.poll(int(timeout_s * 1000)):
-            raise EnrolmentError(f"the appliance at {ticket.endpoint} took the request and did not answer; try again")
+        deadline = time.monotonic() + ANSWER_S
+        while not socket.poll(int(ASK_AGAIN_S * 1000)):
+            if time.monotonic() > deadline:
+                raise EnrolmentError(
+                    f"the appliance at {ticket.endpoint} took the request and did not answer within {ANSWER_S:g} s: "
+                    "see its log, then try again with a new ticket"
+                )
+            try:
+                socket.send(encode(wanted), zmq.NOBLOCK)
+            except zmq.Again:
+                continue  # It is being restarted.
         answer = decode(socket.recv())
     finally:
         socket.close(linger=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -17,10 +18,12 @@ from hypothesis import strategies as st
 
 from appliance.deploy import wheels
 from appliance.deploy.building import build_bundle
-from appliance.deploy.bundle import Bundle, make_installer, open_bundle, public_half, signing_key
+from appliance.deploy.bundle import Bundle, make_installer, open_bundle, public_half, signing_key, write_bundle
+from appliance.deploy.deployment import DeploySettings, needs_of
 from appliance.deploy.on_target import ed25519
-from appliance.deploy.on_target.manifest import BundleError, SignatureError, parse_manifest
+from appliance.deploy.on_target.manifest import BundleError, BundleFile, SignatureError, parse_manifest
 from appliance.deploy.on_target.unpack import unpack_wheel
+from appliance.runs.server import parts_for
 from gpuserver.protocol.version import own_version
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -101,6 +104,25 @@ def test_a_machine_gets_what_it_needs_and_no_more(bundle: Bundle) -> None:
         bundle.manifest.select("client", "2.7")
     with pytest.raises(BundleError, match="no part"):
         bundle.manifest.select("server", python, ["cupy"])
+
+
+def test_a_server_gets_the_cupy_of_the_bundle_where_it_has_none(bundle: Bundle, folder: Path, tmp_path: Path) -> None:
+    assert parts_for(bundle, []) == (), "this bundle brings none"
+    wheel = tmp_path / "cupy.whl"
+    wheel.write_bytes(os.urandom(8 << 20))
+    python = wheels.this_python()
+    cupy = BundleFile(
+        "cupy/cupy.whl", hashlib.sha256(wheel.read_bytes()).hexdigest(), 8 << 20, ("server",), (python,), "cupy"
+    )
+    needs = {"server": bundle.manifest.roles["server"]}
+    write_bundle(tmp_path / "with-cupy.gpuferry", "1.0", needs, [(cupy, wheel)], signing_key(folder))
+    made = open_bundle(tmp_path / "with-cupy.gpuferry", folder)
+    assert parts_for(made, ["/usr/lib/python3/dist-packages"]) == (), "the machine's image has its own"
+    parts = parts_for(made, [])
+    assert cupy in made.manifest.select("server", python, parts)
+    assert cupy not in made.manifest.select("server", python)
+    room = needs_of(made, "server", DeploySettings(parts=parts)).disk_mib
+    assert room == needs_of(made, "server", DeploySettings()).disk_mib + 32
 
 
 def test_the_needs_of_the_roles_are_those_of_the_extras() -> None:
