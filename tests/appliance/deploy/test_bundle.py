@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -106,12 +107,14 @@ def test_a_machine_gets_what_it_needs_and_no_more(bundle: Bundle) -> None:
 def test_the_needs_of_the_roles_are_those_of_the_extras() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    def names(requirements: list[str]) -> set[str]:
+    def names(requirements: Iterable[str]) -> set[str]:
         return {each.split(">")[0].split("[")[0] for each in requirements}
 
     optional = {each.split("[")[0] for each in wheels.CUPY}
     extras = project["optional-dependencies"]
     assert set(wheels.REQUIREMENTS["client"]) == names(project["dependencies"] + extras["client"])
+    own = names(project["dependencies"] + extras["vcenter"] + extras["appliance"] + extras["postgresql"])
+    assert names(wheels.REQUIREMENTS["appliance"]) - {"pip"} == own - {"gpuferry"}
     assert set(wheels.REQUIREMENTS["server"]) == names(project["dependencies"] + extras["gpuserver"]) - optional
 
 
