@@ -37,7 +37,7 @@ REQUIREMENTS = {
     "appliance": (
         *("pyzmq", "pyvmomi", "vmware-vcenter", "typer", "rich", "structlog", "httpx", "pyyaml", "tenacity"),
         *("fastapi", "uvicorn", "sqlalchemy", "alembic", "dbos", "cryptography", "paramiko", "packaging"),
-        *("prometheus-client", "psycopg[binary]", "pip"),
+        *("prometheus-client", "psycopg[binary]", "nvidia-ml-py", "pip"),
     ),
     "client": ("pyzmq",),
     "server": ("pyzmq", "nvidia-ml-py", "structlog", "typer"),

@@ -18,17 +18,18 @@ from service_site import ServiceSite
 
 from appliance.deploy.building import build_bundle
 
-SERVER, CLIENT = "bare-1", "station-1"
+SERVER, CLIENT, APPLIANCE = "bare-1", "station-1", "manager-1"
 PROGRAM = f"PYTHONPATH={PACKAGES} gpuferry run -n 2 -m 1024 -- {sys.executable} {PROGRAMS}/compare_with_numpy.py"
 
 
 @dataclass
 class Bare:
-    """An appliance and two machines that it cannot log in to."""
+    """An appliance, and machines that it cannot log in to."""
 
     deploy: DeploySite
     server: Guest
     client: Guest
+    manager: Guest
 
     def get(self, path: str) -> list[dict[str, Any]]:
         with self.deploy.site.api as api:
@@ -42,13 +43,13 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bare]:
     folder: Path = tmp_path_factory.mktemp("bare")
     # Most folders of this machine are part of a guest already; these may lie elsewhere.
     seen = [each for each in (Path(sys.prefix), Path(sys.base_prefix), PROGRAMS) if each.parts[1] not in OVERLAID]
-    with guests_of(folder, 2, seen) as guests:
+    with guests_of(folder, 3, seen) as guests:
         site = ServiceSite(folder / "site", f"sqlite:///{folder / 'appliance.db'}", guests.gateway)
         try:
             site.serve()
             bundle = build_bundle(site.folder, installed=True)
             site.await_up(120)
-            yield Bare(DeploySite(site, bundle, guests), guests.new(), guests.new())
+            yield Bare(DeploySite(site, bundle, guests), guests.new(), guests.new(), guests.new())
         finally:
             site.close()
 
@@ -58,7 +59,8 @@ def control(bare: Bare, collections: Path, tmp_path_factory: pytest.TempPathFact
     control = Control(tmp_path_factory.mktemp("control"), collections, environment_of(bare.deploy.site))
     (control.folder / "key").write_text(bare.deploy.guests.private)
     (control.folder / "key").chmod(0o600)
-    machines = {SERVER: {"ansible_host": bare.server.address}, CLIENT: {"ansible_host": bare.client.address}}
+    guests = {SERVER: bare.server, CLIENT: bare.client, APPLIANCE: bare.manager}
+    machines = {name: {"ansible_host": guest.address} for name, guest in guests.items()}
     for each in machines.values():
         each.update(
             ansible_user="ferry",
@@ -71,7 +73,7 @@ def control(bare: Bare, collections: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def play(control: Control, *arguments: str, ok: bool = True, **more: dict[str, Any]) -> Played:
-    """Both roles, each on its machine; `more` holds variables of the roles."""
+    """The roles that `more` names, each on its machine and with its variables."""
     plays: list[dict[str, Any]] = [
         {
             "hosts": host,
@@ -79,7 +81,7 @@ def play(control: Control, *arguments: str, ok: bool = True, **more: dict[str, A
             "gather_facts": False,
             "roles": [{"role": f"gpuferry.pool.{role}", **more.get(role, {})}],
         }
-        for host, role in ((SERVER, "gpu_server"), (CLIENT, "client"))
+        for host, role in ((APPLIANCE, "appliance"), (SERVER, "gpu_server"), (CLIENT, "client"))
         if role in more
     ]
     (control.folder / "roles.yml").write_text(yaml.safe_dump(plays, sort_keys=False))
@@ -169,3 +171,58 @@ def test_what_keeps_a_machine_out_is_told(bare: Bare, control: Control) -> None:
     assert "Check `appliance_url`" in refused(appliance_url="https://127.0.0.1:9", appliance_timeout=2)
     assert "value of role must be one of: client, server" in refused(role="gpu")
     assert bare.client.files() == files, "nothing is left of what failed"
+
+
+@pytest.mark.timeout(900)
+def test_an_appliance_from_nothing(bare: Bare, control: Control) -> None:
+    before = bare.manager.files(), bare.client.files()
+    made = build_bundle(control.folder, control.folder / "appliance.gpuferry", roles=("appliance",), installed=True)
+    (control.folder / "appliance.gpuferry.key").write_text(made.key.hex())
+    token, authority = control.folder / "admin.token", control.folder / "site-ca.pem"
+    appliance = {
+        "appliance_bundle": str(made.path),
+        "appliance_admin_token_path": str(token),
+        "appliance_ca_path": str(authority),
+        "appliance_api_port": 14743,
+        "appliance_bundle_options": ["--installed"],
+    }
+    foreseen = play(control, "--check", appliance=appliance)
+    assert (bare.manager.files(), token.exists()) == (before[0], False), "check mode changes nothing"
+    stood = play(control, appliance=appliance)
+    wanted = [(APPLIANCE, "Install, make the site, serve"), (APPLIANCE, "Make the bundle for machines")]
+    assert changed(stood) == changed(foreseen) == wanted
+    secret = token.read_text().strip()
+    assert secret.startswith("gft_")
+    assert secret not in stood.output + repr(stood.tasks)
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert stood[wanted[0][1]]["url"] == f"https://{bare.manager.address}:14743"
+    authority.unlink()
+    again = play(control, appliance=appliance)
+    assert changed(again) == wanted[:1], "the authority is written again, and nothing else is done"
+    assert "changed=0" in play(control, appliance=appliance).output
+    refusal = play(control, appliance={**appliance, "appliance_api_port": 4743}, ok=False)
+    assert "its site has api_port 14743, not 4743, since it was made." in refusal.output
+
+    # A machine gets its client from the bundle that the new appliance made.
+    own = {f"GPUFERRY_{name}": control.environment[f"GPUFERRY_{name}"] for name in ("URL", "TOKEN", "CA_PATH")}
+    url = f"https://{bare.manager.address}:14743"
+    control.environment.update(GPUFERRY_URL=url, GPUFERRY_TOKEN=secret, GPUFERRY_CA_PATH=str(authority))
+    try:
+        joined = play(control, client={})
+        assert joined["Install and enrol"]["machine"]["standing"] == "connected"
+        assert "health" in bare.client.run("gpuferry --help").output
+        play(control, client={"client_state": "absent"})
+    finally:
+        control.environment.update(own)
+
+    kept = play(control, appliance={"appliance_state": "absent"})
+    assert changed(kept) == [(APPLIANCE, "Take the appliance off the machine")]
+    assert "/var/lib/gpuferry-appliance" in bare.manager.files(), "keys and database outlive the program"
+    back = play(control, appliance=appliance)
+    assert changed(back) == wanted[:1]
+    assert token.read_text().strip() == secret, "the site is the one that was"
+    gone = {"appliance_state": "absent", "appliance_remove_site": True}
+    foreseen, left = play(control, "--check", appliance=gone), play(control, appliance=gone)
+    assert changed(left)[0] == changed(foreseen)[0] == (APPLIANCE, "Take the appliance off the machine")
+    assert "changed=0" in play(control, appliance=gone).output
+    assert (bare.manager.files(), bare.client.files()) == before

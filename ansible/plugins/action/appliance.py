@@ -17,9 +17,8 @@ MAKE = "Make one with `gpuferry appliance bundle build --appliance`."
 
 
 class ActionModule(Installing):
-    """Runs on the control node; the module of the same name runs on the machine."""
+    """Runs on the control node; the module `installer` runs on the machine."""
 
-    module = "appliance"
     role = "appliance"
 
     def carry_out(self):

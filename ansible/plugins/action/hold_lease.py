@@ -55,9 +55,20 @@ class ActionModule(ActionBase):
                 raise LeaseError("%s is held and cannot be changed: %s. Give it back first." % (lease["id"], wrong))
             return {"changed": False, "lease": lease}
         if self._task.check_mode:
-            return {"changed": True, "lease": {"state": "active", "gpus": options["gpus"]}}
+            lease = {"state": "active", "gpus": options["gpus"]}
+            return {"changed": True, "lease": lease, "diff": difference(lease)}
         lease = ask(api, client, options)
-        return {"changed": True, "lease": lease, "keeper": start_keeper(options, lease["id"], os.getppid())}
+        return {
+            "changed": True,
+            "lease": lease,
+            "diff": difference(lease),
+            "keeper": start_keeper(options, lease["id"], os.getppid()),
+        }
+
+
+def difference(lease):
+    """What `--diff` shows of a lease that was asked for."""
+    return {"before": {}, "after": {key: lease[key] for key in ("state", "gpus")}}
 
 
 def start_keeper(options, lease, play):

@@ -11,9 +11,7 @@ from ansible_collections.gpuferry.pool.plugins.plugin_utils.installing import Bu
 
 
 class ActionModule(Installing):
-    """Runs on the control node; the module of the same name runs on the machine."""
-
-    module = "machine"
+    """Runs on the control node; the module `installer` runs on the machine."""
 
     def carry_out(self):
         self.subject = "machine %s" % self.host
@@ -23,9 +21,6 @@ class ActionModule(Installing):
         self.role = options["role"]
         self.name = options["name"] or self.host
         return self.take_away() if gone else self.bring(options)
-
-    def module_args(self):
-        return {"role": self.role}
 
     def bring(self, options):
         api = self.api = Appliance.of_options(options)

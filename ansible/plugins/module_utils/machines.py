@@ -15,16 +15,6 @@ PLACES = "/usr/bin:/usr/local/bin:/bin:/usr/libexec:/usr/sbin:/sbin:/usr/local/s
 SERVICES = {"appliance": "gpuferry-appliance", "client": "gpuferry-agent", "server": "gpuferry-gpuserver"}
 CALLED = {"appliance": "the appliance", "client": "a client", "server": "a GPU server"}
 
-WORK_SPEC = {
-    "_work": {"type": "str", "choices": ["foresee", "install", "uninstall", "describe"]},
-    "_folder": {"type": "path"},
-    "_installer": {"type": "str"},
-    "_pythons": {"type": "list", "elements": "str"},
-    "_request": {"type": "dict"},
-    "_secret": {"type": "str", "no_log": True},
-}
-"""What the action plug-in tells the module of the same name on the machine. Nobody writes these in a playbook."""
-
 INSTALL_SPEC = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "environment": {"type": "dict", "default": {}},
@@ -141,30 +131,3 @@ def ask(module, python, installer, verb, about=(), request=None):
         text = "the installer ended with status %d and said: %s. Run the task again."
         raise InstallerError(text % (status, said[-1] if said else "nothing"))
     return last["result"]
-
-
-def carry_out(module):
-    """The part of the work that is done on the machine. Ends the module."""
-    options = module.params
-    if options["_work"] is None:
-        module.fail_json(msg="this module has a part on the control node: name it gpuferry.pool.%s" % module._name)
-    if os.geteuid() != 0:
-        module.fail_json(msg="it takes root to install services. Set `become: true` on the task or the play.")
-    role = options["_request"]["role"]
-    try:
-        if options["_work"] in ("foresee", "install"):
-            python = choose_python(module, options["_pythons"])
-            installer = os.path.join(options["_folder"], options["_installer"])
-            request = dict(options["_request"])
-            if role != "appliance":
-                request["ticket"] = options["_secret"] or ""
-            elif options["_secret"]:
-                request["site"] = dict(request["site"], database=options["_secret"])
-            told = ask(module, python, installer, options["_work"], request=request)
-        else:
-            there = installed(role)
-            more = ["--with-site"] if options["_request"].get("with_site") and options["_work"] == "uninstall" else []
-            told = ask(module, there[0], there[1], options["_work"], [role, *more]) if there else {}
-    except InstallerError as error:
-        module.fail_json(msg=str(error), code=error.code)
-    module.exit_json(changed=bool(told.get("changed")), told=told)

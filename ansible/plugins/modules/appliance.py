@@ -108,14 +108,3 @@ url:
   type: str
   sample: https://gpu.lab:4743
 """
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpuferry.pool.plugins.module_utils.machines import APPLIANCE_SPEC, WORK_SPEC, carry_out
-
-
-def main():
-    carry_out(AnsibleModule(dict(APPLIANCE_SPEC, **WORK_SPEC), supports_check_mode=True))
-
-
-if __name__ == "__main__":
-    main()

@@ -136,14 +136,3 @@ machine:
     standing: connected
     id: client-01jd3x0000000000000000000
 """
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpuferry.pool.plugins.module_utils.machines import MACHINE_SPEC, WORK_SPEC, carry_out
-
-
-def main():
-    carry_out(AnsibleModule(dict(MACHINE_SPEC, **WORK_SPEC), supports_check_mode=True))
-
-
-if __name__ == "__main__":
-    main()

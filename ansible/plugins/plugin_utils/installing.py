@@ -66,10 +66,9 @@ class Bundle:
 
 
 class Installing(ActionBase):
-    """What `machine` and `appliance` do alike. `module` is the module that works on the machine."""
+    """What `machine` and `appliance` do alike. The module `installer` works on the machine."""
 
     _supports_check_mode = True
-    module = ""
     role = ""
     subject = ""
     folder = ""
@@ -91,15 +90,14 @@ class Installing(ActionBase):
         raise NotImplementedError
 
     def work(self, work, request, bundle=None, secret=None):
-        """Have the module do a piece of work on the machine; what the installer told. Raises ActionError."""
-        told = {"_work": work, "_request": request, "_secret": secret}
+        """Have the module `installer` do a piece of work on the machine; what it told. Raises ActionError."""
+        args = {"work": work, "request": request, "secret": secret}
         if bundle is not None:
             pythons = bundle.roles[self.role]["python"]
-            told.update(_folder=self.folder, _installer=bundle.installer, _pythons=pythons)
-        args = dict(self.module_args(), **told)
+            args.update(folder=self.folder, installer=bundle.installer, pythons=pythons)
         end = time.monotonic() + BUSY_S
         while True:
-            done = self._execute_module("gpuferry.pool." + self.module, args, task_vars=self.task_vars)
+            done = self._execute_module("gpuferry.pool.installer", args, task_vars=self.task_vars)
             if not done.get("failed"):
                 return done["told"]
             if done.get("code") != "busy" or time.monotonic() > end:
@@ -107,10 +105,6 @@ class Installing(ActionBase):
                 raise ActionError(text, done.get("code", ""))
             # Most likely an installer whose connection broke: it ends by itself.
             time.sleep(1)
-
-    def module_args(self):
-        """What the module's own argument specification demands."""
-        return {}
 
     def send(self, bundle, digests):
         """Bring files of the bundle to the machine."""

@@ -136,7 +136,8 @@ def _install(layout: Layout, request: Request, manifest: Manifest, report: Repor
     try:
         layout.status.unlink(missing_ok=True)
         services.start(layout)
-        report.step(f"waiting until {layout.service} is up", 0.8)
+        waits = "waiting until it serves" if layout.role == "appliance" else "waiting for the appliance's welcome"
+        report.step(waits, 0.8)
         confirm(layout, manifest.version, request.verify_s)
     except BaseException as failure:
         words = services.last_words(layout)
