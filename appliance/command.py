@@ -42,7 +42,10 @@ def local_token(site: Site) -> str:
 def init(
     data: Folder = DEFAULT_FOLDER,
     name: Annotated[str, typer.Option(help="The address under which everybody reaches this appliance")] = "",
-    database: Annotated[str, typer.Option(help="sqlite:///PATH or postgresql://...; default: SQLite")] = "",
+    database: Annotated[
+        str,
+        typer.Option(envvar="GPUFERRY_DATABASE", help="sqlite:///PATH or postgresql://...; default: SQLite"),
+    ] = "",
     control_port: int = 4741,
     enrol_port: int = 4742,
     api_port: int = 4743,

@@ -22,9 +22,11 @@ from appliance.runs.work import Ground
 from appliance.site import Site
 from appliance.state.database import DatabaseGoneError, migrate, open_database, patiently
 from appliance.vcenters import Vcenters
+from gpuserver.protocol.control.standing import AWAY, CONNECTED, Standing, service_standing
 
 log = structlog.get_logger(__name__)
 HOUSEKEEPING_S = 3600.0
+UP_LOOK_S = 0.1
 RENEW_CERTIFICATE_DAYS = 30
 
 
@@ -46,6 +48,7 @@ def serve(site: Site) -> int:
     vcenters.on_change = driving.wake
     driving.start()
     stopping = threading.Event()
+    standing = service_standing()
     housekeeping = threading.Thread(target=_keep_house, args=(loop, stopping), name="housekeeping", daemon=True)
     housekeeping.start()
     server = uvicorn.Server(
@@ -61,6 +64,7 @@ def serve(site: Site) -> int:
             timeout_graceful_shutdown=2,
         )
     )
+    threading.Thread(target=_say_when_up, args=(server, standing, stopping), name="standing", daemon=True).start()
     # uvicorn raises the signal that stopped it once more when it is done; there is work to finish after it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -69,6 +73,7 @@ def serve(site: Site) -> int:
         server.run()
     finally:
         stopping.set()
+        standing.say(AWAY, "it was stopped")
         driving.stop()
         idle = runs.stop()
         vcenters.stop()
@@ -79,6 +84,14 @@ def serve(site: Site) -> int:
     sys.stderr.flush()
     # Threads of workflows that wait for their turn would keep the interpreter; DBOS resumes them all the same.
     os._exit(0 if server.started else 1)
+
+
+def _say_when_up(server: uvicorn.Server, standing: Standing, stopping: threading.Event) -> None:
+    """Whoever installed the service waits for this."""
+    while not server.started:
+        if stopping.wait(UP_LOOK_S):
+            return
+    standing.say(CONNECTED)
 
 
 def _keep_house(loop: ControlLoop, stopping: threading.Event) -> None:

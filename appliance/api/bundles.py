@@ -1,30 +1,34 @@
 """Bundles for machines that upgrade themselves: manifest, signature, and files by their digest.
 
-No token is asked for: a bundle holds no secrets, and a machine believes nothing but its signature.
+No token is asked for to read one: a bundle holds no secrets, and a machine believes nothing but its signature. What
+bundles there are, and by which key, is told to those who may read.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as InPath
 
+from appliance.api.paging import Page
 from appliance.api.problems import answers, not_found
+from appliance.api.schemas import BundleShown
+from appliance.api.security import Reader
 from appliance.deploy.bundle import SUFFIX, Bundle, open_bundle
 from appliance.deploy.on_target.manifest import MANIFEST, SIGNATURE, BundleError
 
+router = APIRouter(tags=["bundles"])
 open_router = APIRouter(tags=["bundles"])
 VERSION = re.compile(r"^[0-9][A-Za-z0-9.+!_-]{0,63}$")
 _opened: dict[tuple[Path, float], Bundle] = {}
 
 
-def bundle_of_version(folder: Path, version: str) -> Bundle | None:
-    """The site's newest bundle of a version, None when there is none."""
-    if not VERSION.match(version):
-        return None
+def bundles_of(folder: Path) -> Iterator[Bundle]:
+    """The site's bundles, the newest first; what cannot be opened is left out."""
     found = sorted((folder / "bundles").glob(f"*{SUFFIX}"), key=lambda each: each.stat().st_mtime, reverse=True)
     for path in found:
         known = (path, path.stat().st_mtime)
@@ -33,9 +37,30 @@ def bundle_of_version(folder: Path, version: str) -> Bundle | None:
         except BundleError:
             continue
         _opened[known] = bundle
-        if bundle.version == version:
-            return bundle
-    return None
+        yield bundle
+
+
+def bundle_of_version(folder: Path, version: str) -> Bundle | None:
+    """The site's newest bundle of a version, None when there is none."""
+    return (
+        next((each for each in bundles_of(folder) if each.version == version), None) if VERSION.match(version) else None
+    )
+
+
+@router.get("/bundles", responses=answers())
+def list_bundles(request: Request, caller: Reader) -> Page[BundleShown]:
+    """The bundles that machines can be given, the newest first."""
+    return Page(
+        items=[
+            BundleShown(
+                version=each.version,
+                name=each.manifest.name,
+                key=each.key.hex(),
+                roles=sorted(each.manifest.roles),
+            )
+            for each in bundles_of(request.app.state.site.folder)
+        ]
+    )
 
 
 @open_router.get(

@@ -359,10 +359,24 @@ class CertificateShown(BaseModel):
     days_left: int
 
 
-class ApplianceShown(BaseModel):
-    """`trouble`: why nothing can be decided now; empty when all is well."""
+class BundleShown(BaseModel):
+    """`name` tells bundles of one version apart; `key` (hex) signed it: machines take bundles of that key alone."""
 
     version: str
+    name: str
+    key: str
+    roles: list[str]
+
+
+class ApplianceShown(BaseModel):
+    """`trouble`: why nothing can be decided now; empty when all is well. `control_key` (Z85) is the key by which
+    machines know this appliance; they enrol and report at the two endpoints.
+    """
+
+    version: str
+    control_key: str
+    control_endpoint: str
+    enrol_endpoint: str
     deciding: bool
     epoch: int
     trouble: str

@@ -273,7 +273,7 @@ def change_settings(
 @router.get("/appliance", responses=answers(), tags=["appliance"])
 def get_appliance(request: Request, caller: Reader) -> ApplianceShown:
     """The appliance itself, and the pool in numbers."""
-    loop = request.app.state.loop
+    loop, site = request.app.state.loop, request.app.state.site
 
     def count(session: Session, query: Any) -> int:
         return int(session.execute(query).scalar() or 0)
@@ -282,6 +282,9 @@ def get_appliance(request: Request, caller: Reader) -> ApplianceShown:
         instances = session.scalars(select(Instance).order_by(Instance.id)).all()
         return ApplianceShown(
             version=request.app.version,
+            control_key=site.curve_public,
+            control_endpoint=site.config.control_endpoint,
+            enrol_endpoint=site.config.enrol_endpoint,
             deciding=loop.leading,
             epoch=loop.office.epoch,
             trouble=loop.trouble,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from appliance.deploy import wheels
 from appliance.deploy.bundle import SUFFIX, Bundle, public_half, signing_key, write_bundle
-from appliance.deploy.on_target.manifest import ROLES, BundleFile, RoleNeeds
+from appliance.deploy.on_target.manifest import DEPLOYED, BundleFile, RoleNeeds
 from gpuserver.protocol.version import own_version
 
 MIB = 1 << 20
@@ -24,7 +24,7 @@ def build_bundle(
     folder: Path,
     out: Path | None = None,
     *,
-    roles: Iterable[str] = ROLES,
+    roles: Iterable[str] = DEPLOYED,
     pythons: Mapping[str, Iterable[str]] = wheels.PYTHONS,
     installed: bool = False,
     cupy: bool = False,
@@ -59,6 +59,7 @@ def build_bundle(
             )
         files[name] = (file, path)
 
+    roles = tuple(roles)
     with tempfile.TemporaryDirectory(prefix="gpuferry-bundle-") as temporary:
         for role in roles:
             on_step(f"packing gpuferry for a {role}")

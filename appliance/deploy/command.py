@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 
 from appliance.deploy import deployment, known_hosts
 from appliance.deploy.building import build_bundle
-from appliance.deploy.bundle import Bundle, latest_bundle, open_bundle
+from appliance.deploy.bundle import SUFFIX, Bundle, latest_bundle, open_bundle
 from appliance.deploy.check import check as check_target
 from appliance.deploy.deployment import DeploySettings, Progress, needs_of
 from appliance.deploy.fleet import AT_ONCE, Outcome, for_each
@@ -30,6 +30,7 @@ from appliance.peers import new_enrolment_token
 from appliance.site import Site
 from appliance.state.database import open_database
 from gpuserver.protocol.control.curve import Ticket
+from gpuserver.protocol.version import own_version
 
 bundle_app = typer.Typer(add_completion=False, no_args_is_help=True, help="Signed bundles: what is sent to machines.")
 DEFAULT_FOLDER = Path("/var/lib/gpuferry")
@@ -59,10 +60,21 @@ def build(
         bool, typer.Option("--installed", help="Pack the packages of this Python, fetch nothing: for targets with it")
     ] = False,
     cupy: Annotated[bool, typer.Option("--with-cupy", help="Bring CuPy for the acceptance test (large)")] = False,
+    appliance: Annotated[
+        bool,
+        typer.Option("--appliance", help="Pack an appliance, to set others up; needs no site: --data holds the key"),
+    ] = False,
 ) -> None:
     """Make a signed bundle of this gpuferry, for all Pythons that it supports."""
     console = Console(stderr=True)
-    made = build_bundle(Site(data).folder, out, installed=installed, cupy=cupy, on_step=console.print)
+    if appliance:
+        data.mkdir(parents=True, exist_ok=True)
+        out = out or data / f"gpuferry-appliance-{own_version()}{SUFFIX}"
+        made = build_bundle(data, out, roles=("appliance",), installed=installed, on_step=console.print)
+        # Whoever installs from the file knows by this that it is the one that was made here.
+        out.with_name(out.name + ".key").write_text(f"{made.key.hex()}\n")
+    else:
+        made = build_bundle(Site(data).folder, out, installed=installed, cupy=cupy, on_step=console.print)
     _show(made)
 
 

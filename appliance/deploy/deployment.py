@@ -20,7 +20,7 @@ from typing import Any
 import paramiko
 
 from appliance.deploy.bundle import INSTALLER, Bundle
-from appliance.deploy.check import Facts, Needs, check_machine, choose_python
+from appliance.deploy.check import check_machine
 from appliance.deploy.errors import (
     BY_CODE,
     BrokenOffError,
@@ -30,6 +30,7 @@ from appliance.deploy.errors import (
     NotConfirmedError,
     TargetUnfitError,
 )
+from appliance.deploy.on_target.fitness import Facts, Needs, choose_python
 from appliance.deploy.on_target.layout import SERVICES, Layout
 from appliance.deploy.on_target.manifest import MANIFEST, SIGNATURE, BundleFile
 from appliance.deploy.ssh import Answer, Machine, Target, connect

@@ -3,20 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong with a target: what was looked at, what was found, what is needed, and what to do."""
-
-    what: str
-    measured: str
-    wanted: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.measured}; needed: {self.wanted}. {self.remedy}"
+from appliance.deploy.on_target.fitness import Finding
 
 
 class DeployError(RuntimeError):

@@ -28,14 +28,31 @@ from appliance.deploy.elf import is_elf, lowest_glibc, needed_libraries
 from appliance.deploy.on_target.manifest import BundleError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PYTHONS = {"client": ("3.9", "3.10", "3.11", "3.12", "3.13"), "server": ("3.11", "3.12", "3.13")}
-REQUIREMENTS = {"client": ("pyzmq",), "server": ("pyzmq", "nvidia-ml-py", "structlog", "typer")}
+PYTHONS = {
+    "appliance": ("3.11", "3.12", "3.13"),
+    "client": ("3.9", "3.10", "3.11", "3.12", "3.13"),
+    "server": ("3.11", "3.12", "3.13"),
+}
+REQUIREMENTS = {
+    "appliance": (
+        *("pyzmq", "pyvmomi", "vmware-vcenter", "typer", "rich", "structlog", "httpx", "pyyaml", "tenacity"),
+        *("fastapi", "uvicorn", "sqlalchemy", "alembic", "dbos", "cryptography", "paramiko", "packaging"),
+        *("prometheus-client", "psycopg[binary]", "nvidia-ml-py", "pip"),
+    ),
+    "client": ("pyzmq",),
+    "server": ("pyzmq", "nvidia-ml-py", "structlog", "typer"),
+}
 """As the extras of pyproject.toml say; a test compares them."""
 CUPY_PART = "cupy"
 CUPY = ("cupy-cuda13x[ctk]",)
 """The optional part `cupy` of a server: what the acceptance test computes with, where the VM's image has none."""
-OWN = {"client": ("clientagent", "gpuserver/__init__.py", "gpuserver/protocol"), "server": ("clientagent", "gpuserver")}
-NATIVE = {"client": ("clientagent",), "server": ("gpuserver",)}
+# An appliance has the others' parts, native ones included: it makes their bundles.
+OWN = {
+    "appliance": ("appliance", "vcenter", "clientagent", "gpuserver"),
+    "client": ("clientagent", "gpuserver/__init__.py", "gpuserver/protocol"),
+    "server": ("clientagent", "gpuserver"),
+}
+NATIVE = {"appliance": ("clientagent", "gpuserver"), "client": ("clientagent",), "server": ("gpuserver",)}
 SOURCES = {".cpp", ".h", ".pyc", ".txt", ".md"}
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 GLIBC_FLOOR = 28
@@ -210,7 +227,9 @@ def fetch(requirements: Iterable[str], python: str, folder: Path) -> list[Path]:
             "--implementation", "cp", "--python-version", python, "--dest", str(target),
             *(part for platform in PLATFORMS for part in ("--platform", platform)), *wanted,
         ]  # fmt: skip
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        # The pip of this gpuferry's own packages, where they are not the interpreter's.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if ran.returncode != 0:
             last = [line for line in ran.stderr.splitlines() if line.startswith("ERROR")] or ran.stderr.splitlines()
             raise BundleError(f"pip cannot fetch {', '.join(wanted)} for Python {python}: {last[-1] if last else '?'}")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "appliance"))
+APPLIANCE = Path(__file__).parent.parent / "appliance"
+sys.path[:0] = [str(APPLIANCE), str(APPLIANCE / "deploy")]
 
 from playing import COLLECTION, Control
 from service_site import ServiceSite

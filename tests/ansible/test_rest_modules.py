@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from typing import Any
 
 import pytest
 from playing import Control
@@ -220,3 +221,42 @@ def test_a_held_lease_ends_with_the_play(control: Control, site: ServiceSite, se
         while api.get(f"/v1/leases/{lease['id']}").json()["state"] != "ended":
             assert time.monotonic() < end, "nobody gave it back"
             time.sleep(0.05)
+
+
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
+    "upgrade of nobody": ("upgrade", {"kind": "servers", "names": ["nobody"]}, r"nobody"),
+    "a run that is not": ("run_info", {"ids": ["run-nothing"]}, r"run-nothing"),
+    "negative quota": ("group", {"name": "g-wrong", "max_gpus": -5}, r"^group g-wrong: max_gpus"),
+    "a machine of no vCenter": ("client", {"name": "c", "vcenter": "nowhere", "vm": "v"}, r"no vCenter 'nowhere'"),
+    "a VM without vCenter": ("client", {"name": "c", "vm": "v"}, r"vcenter, vm"),
+    "half a server": ("gpu_server", {"name": "g", "vcenter": "lab"}, r"^GPU server g: give host, source, network"),
+    "passthrough nowhere": ("passthrough", {"vcenter": "nowhere", "host": "h"}, r"^passthrough of h: .*'nowhere'"),
+    "a ticket taken back": ("token", {"name": "t", "enrol": "client", "state": "absent"}, r"^ticket for t: .*revoke"),
+    "a token of no kind": ("token", {"name": "t"}, r"scope, enrol"),
+    "a lease of nobody": ("lease", {"client": "nobody", "name": "l"}, r"^lease l of nobody: .*'nobody'"),
+    "a lease of a wrong shape": ("lease", {"client": "holder", "name": "l", "fraction": 7}, r"^lease l of holder: "),
+    "a held lease with a slip": (
+        "hold_lease",
+        {"client": "holder", "name": "l", "gpu": 1},
+        r"^lease l of holder: .*gpu",
+    ),
+    "a bundle that is not": (
+        "appliance",
+        {"bundle": "/nowhere/at.all", "admin_token_path": "admin.token"},
+        r"^appliance on localhost: /nowhere/at.all is no bundle: .*Make one with",
+    ),
+    "a token nowhere": (
+        "appliance",
+        {"bundle": "x", "admin_token_path": "/nowhere/admin.token"},
+        r"^appliance on localhost: admin_token_path /nowhere/admin.token cannot be written: make the folder",
+    ),
+}
+
+
+def test_used_wrongly_modules_name_the_object_and_the_remedy(control: Control, server: str) -> None:
+    script = control.script()
+    for name, (module, options, _) in WRONG.items():
+        script.refused(name, module, **options)
+    played = script.play()
+    told = {name: played.refusal(name) for name in WRONG}
+    assert [each for each in told.items() if not re.search(WRONG[each[0]][2], each[1])] == []

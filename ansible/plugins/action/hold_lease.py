@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.gpuferry.pool.plugins.module_utils import rest
 from ansible_collections.gpuferry.pool.plugins.module_utils.leases import (
     LEASE_SPEC,
@@ -20,6 +19,7 @@ from ansible_collections.gpuferry.pool.plugins.module_utils.leases import (
     held,
 )
 from ansible_collections.gpuferry.pool.plugins.module_utils.task import connection_spec
+from ansible_collections.gpuferry.pool.plugins.plugin_utils.control_node import ActionError, checked
 
 from ansible.plugins.action import ActionBase
 
@@ -34,18 +34,12 @@ class ActionModule(ActionBase):
 
     def run(self, tmp=None, task_vars=None):
         result = super(ActionModule, self).run(tmp, task_vars)
-        checked = ArgumentSpecValidator(connection_spec(**LEASE_SPEC)).validate(self._task.args)
-        options = checked.validated_parameters
-        for name, variable in (("url", "URL"), ("token", "TOKEN"), ("ca_path", "CA_PATH")):
-            options["appliance_" + name] = options.get("appliance_" + name) or os.environ.get("GPUFERRY_" + variable)
-        wrong = [
-            each for each in checked.error_messages if "appliance_url" not in each and "appliance_token" not in each
-        ]
-        missing = [name for name in ("appliance_url", "appliance_token") if not options[name]]
-        subject = "lease %s of %s" % (options.get("name"), options.get("client"))
-        if wrong or missing:
-            text = "; ".join(wrong) or "give %s" % ", ".join(missing)
-            return dict(result, failed=True, msg="%s: %s" % (subject, text))
+        subject = "lease %s of %s" % (self._task.args.get("name"), self._task.args.get("client"))
+        spec = connection_spec(**LEASE_SPEC)
+        try:
+            options = checked(self._task.args, spec, subject, ("appliance_url", "appliance_token"))
+        except ActionError as error:
+            return dict(result, failed=True, msg=str(error))
         try:
             return dict(result, **self._hold(options))
         except (LeaseError, rest.ApplianceError) as error:
@@ -61,9 +55,20 @@ class ActionModule(ActionBase):
                 raise LeaseError("%s is held and cannot be changed: %s. Give it back first." % (lease["id"], wrong))
             return {"changed": False, "lease": lease}
         if self._task.check_mode:
-            return {"changed": True, "lease": {"state": "active", "gpus": options["gpus"]}}
+            lease = {"state": "active", "gpus": options["gpus"]}
+            return {"changed": True, "lease": lease, "diff": difference(lease)}
         lease = ask(api, client, options)
-        return {"changed": True, "lease": lease, "keeper": start_keeper(options, lease["id"], os.getppid())}
+        return {
+            "changed": True,
+            "lease": lease,
+            "diff": difference(lease),
+            "keeper": start_keeper(options, lease["id"], os.getppid()),
+        }
+
+
+def difference(lease):
+    """What `--diff` shows of a lease that was asked for."""
+    return {"before": {}, "after": {key: lease[key] for key in ("state", "gpus")}}
 
 
 def start_keeper(options, lease, play):

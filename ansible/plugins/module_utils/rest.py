@@ -67,9 +67,16 @@ class Appliance:
 
     def get(self, path, **query):
         """Read a document. Raises ApplianceError."""
+        return self._document(self._read(path, query))
+
+    def content(self, path):
+        """Read the bytes of something that is no document. Raises ApplianceError."""
+        return self._read(path, {}).body
+
+    def _read(self, path, query):
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._send("GET", path, query)
+                return self._exchange("GET", path, query)
             except ApplianceError as error:
                 if error.status not in (0, 502, 503) or attempt == ATTEMPTS:
                     raise
@@ -108,6 +115,17 @@ class Appliance:
         return self._send("DELETE", path, {}, None, etag)
 
     def _send(self, method, path, query, body=None, etag=None):
+        return self._document(self._exchange(method, path, query, body, etag))
+
+    def _document(self, answer):
+        try:
+            answer.body = json.loads(answer.body) if answer.body else None
+        except ValueError as error:
+            raise self._silent(error) from None
+        return answer
+
+    def _exchange(self, method, path, query, body=None, etag=None):
+        """An answer whose body is bytes."""
         headers = {"Authorization": "Bearer " + self.token, "Accept": "application/json"}
         if etag is not None:
             headers["If-Match"] = etag
@@ -129,8 +147,7 @@ class Appliance:
                 follow_redirects="none",
                 http_agent="ansible-gpuferry-pool",
             )
-            text = answer.read()
-            return Answer(json.loads(text) if text else None, answer.headers.get("ETag"))
+            return Answer(answer.read(), answer.headers.get("ETag"))
         except HTTPError as error:
             raise self._refused(method, path, error) from None
         except (SSLValidationError, NoConnectionError, URLError, OSError, ValueError) as error:

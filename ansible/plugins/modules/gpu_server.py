@@ -196,10 +196,13 @@ def apply(task):
     told = provision(task) if task.options["vcenter"] else NOTHING
     found = find(task)
     if found is None and not told["changed"]:
-        task.fail(
+        missing = (
             "there is no such server. Give `vcenter`, `host`, `source` and `network` to make one, or enrol a machine "
             "with the role gpuferry.pool.gpu_server."
         )
+        if not task.dry:
+            task.fail(missing)
+        task.module.warn("GPU server %s: %s" % (task.options["name"], missing))
     before, after, server = dict(told["before"]), dict(told["after"]), found
     if task.options["service"]:
         server = serve(task, found, before, after)

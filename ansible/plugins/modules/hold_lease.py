@@ -19,13 +19,7 @@ author: The gpuferry authors (@gpuferry)
 extends_documentation_fragment:
   - gpuferry.pool.lease
   - gpuferry.pool.appliance
-attributes:
-  check_mode:
-    description: Predicts what would change without changing it.
-    support: full
-  diff_mode:
-    description: Tells no difference.
-    support: none
+  - gpuferry.pool.appliance.changes
 """
 
 EXAMPLES = r"""

@@ -7,6 +7,8 @@ carries out later upgrades and the removal. It imports nothing of gpuferry outsi
     ed25519.py     RFC 8032: does this signature belong to these bytes and this key?
     manifest.py    what a bundle holds and which of it a machine needs
     layout.py      where everything is
+    fitness.py     is this machine fit?
+    foresee.py     what an installation would change, with nothing changed
     unpack.py      wheels into a folder, launchers beside it
     accounts.py    the system user
     services.py    systemd units, or the supervisor where there is no systemd

@@ -1,7 +1,9 @@
 """The installer's command line.
 
     installer.pyz install        the request as one JSON line on standard input (it may hold a ticket)
+    installer.pyz foresee        the same request: what `install` would find wrong, and would change
     installer.pyz uninstall | describe ROLE
+    installer.pyz uninstall appliance --with-site    its keys and its database, too
     installer.pyz upgrade ROLE   the order that the service has left, fetched from the appliance
     installer.pyz service start|stop|restart|status|supervise ROLE
 
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from . import install, services, upgrade
+from .foresee import foresee
 from .layout import SERVICES, Layout
 from .report import Failure, Reporter
 from .uninstall import remove_role
@@ -50,6 +53,7 @@ def requested(fields: dict[str, Any]) -> install.Request:
         new_key=bool(fields.get("new_key")),
         verify_s=float(fields.get("verify_s", 60.0)),
         parts=tuple(map(str, fields.get("parts", ()))),
+        site=dict(fields.get("site", {})),
     )
 
 
@@ -70,11 +74,14 @@ def main(arguments: list[str]) -> int:
     os.umask(0o022)
     parser = argparse.ArgumentParser(prog="installer.pyz")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("install").add_argument("--root", type=Path, default=Path("/"))
+    for name in ("install", "foresee"):
+        commands.add_parser(name).add_argument("--root", type=Path, default=Path("/"))
     for name in ("uninstall", "describe", "upgrade"):
         one = commands.add_parser(name)
         one.add_argument("role", choices=sorted(SERVICES))
         one.add_argument("--root", type=Path, default=Path("/"))
+        if name == "uninstall":
+            one.add_argument("--with-site", action="store_true")
     service = commands.add_parser("service")
     service.add_argument("verb")
     service.add_argument("role", choices=sorted(SERVICES))
@@ -90,9 +97,16 @@ def main(arguments: list[str]) -> int:
             request = requested(read_request())
             layout = Layout(request.role, options.root)
             changed = install.install(layout, request, report)
-            report.result(changed=changed, **install.describe(layout))
+            report.result(changed=changed, made=report.made, **install.describe(layout))
+        elif options.command == "foresee":
+            fields = read_request()
+            request = requested(fields)
+            layout = Layout(request.role, options.root)
+            reach, clock = tuple(map(str, fields.get("reach", ()))), float(fields.get("clock", 0.0))
+            report.result(before=install.describe(layout), **foresee(layout, request, reach, clock))
         elif options.command == "uninstall":
-            report.result(changed=remove_role(Layout(options.role, options.root)))
+            kept = options.role == "appliance" and not options.with_site
+            report.result(changed=remove_role(Layout(options.role, options.root), keep_identity=kept))
         else:
             report.result(**install.describe(Layout(options.role, options.root)))
     except Failure as failure:

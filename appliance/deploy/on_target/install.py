@@ -22,8 +22,8 @@ from typing import Any
 
 from . import services
 from .accounts import AccountError, find_account, make_account
-from .enrolment import enrol, is_enrolled
-from .layout import Layout, read_json, write_file, write_link
+from .enrolment import enrol, is_enrolled, make_site
+from .layout import SERVICES, Layout, read_json, write_file, write_link
 from .manifest import MANIFEST, SIGNATURE, BundleError, Manifest, SignatureError, fingerprint, read_manifest
 from .report import Failure, Reporter
 from .uninstall import remove_role
@@ -34,7 +34,10 @@ Files = dict[Path, tuple[str, int]]
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted. `folder`: where the bundle's manifest, signature and files (named by digest) arrived."""
+    """What is wanted. `folder`: where the bundle's manifest, signature and files (named by digest) arrived.
+
+    `site`: the options of `gpuferry appliance init`, for an appliance that is new.
+    """
 
     role: str
     folder: Path
@@ -47,6 +50,7 @@ class Request:
     new_key: bool = False
     verify_s: float = 60.0
     parts: tuple[str, ...] = ()
+    site: dict[str, Any] = field(default_factory=dict)
 
 
 def interpreter() -> str:
@@ -88,7 +92,7 @@ def alone(layout: Layout) -> Iterator[None]:
 def install(layout: Layout, request: Request, report: Reporter) -> bool:
     """Bring the machine to what is wanted; whether anything had to be changed. Raises Failure, with all put back."""
     report.step("verifying the bundle's signature", 0.0)
-    trusted = _trusted_key(layout, request)
+    trusted = trusted_key(layout, request)
     manifest = open_manifest(request.folder, trusted)
     _check_machine(manifest, layout.role)
     with alone(layout):
@@ -104,8 +108,7 @@ def install(layout: Layout, request: Request, report: Reporter) -> bool:
 
 def _install(layout: Layout, request: Request, manifest: Manifest, report: Reporter, *, first: bool) -> bool:
     version = layout.version(manifest.name)
-    config = {**request.config, "version": manifest.version, "parts": sorted(request.parts)}
-    files = _wanted_files(layout, config)
+    files = wanted_files(layout, wanted_config(manifest, request))
     changed = False
     if not version.is_dir():
         _unpack(layout, request, manifest, version, report)
@@ -116,10 +119,14 @@ def _install(layout: Layout, request: Request, manifest: Manifest, report: Repor
         raise Failure("account", str(wrong)) from None
     _give_settings_to(layout, account)
     if request.enrol_again or not is_enrolled(layout, request.appliance_key):
-        report.step("enrolling", 0.6)
-        enrol(layout, version, request.ticket, request.name)
+        if layout.role == "appliance":
+            report.step("making the site", 0.6)
+            report.made["admin_token"] = make_site(layout, version, request.site)
+        else:
+            report.step("enrolling", 0.6)
+            enrol(layout, version, request.ticket, request.name)
         changed = True
-    changed = changed or layout.version_in_use() != manifest.name or _differ(files) or not services.running(layout)
+    changed = changed or layout.version_in_use() != manifest.name or differ(files) or not services.running(layout)
     if not changed:
         # All is as it should be only when the appliance knows this machine still.
         confirm(layout, manifest.version, request.verify_s)
@@ -129,7 +136,8 @@ def _install(layout: Layout, request: Request, manifest: Manifest, report: Repor
     try:
         layout.status.unlink(missing_ok=True)
         services.start(layout)
-        report.step("waiting for the appliance's welcome", 0.8)
+        waits = "waiting until it serves" if layout.role == "appliance" else "waiting for the appliance's welcome"
+        report.step(waits, 0.8)
         confirm(layout, manifest.version, request.verify_s)
     except BaseException as failure:
         words = services.last_words(layout)
@@ -149,7 +157,8 @@ def _with_end(what: str, returned: str, words: str) -> str:
     return f"{text}. It wrote: {words}" if words else text
 
 
-def _trusted_key(layout: Layout, request: Request) -> bytes:
+def trusted_key(layout: Layout, request: Request) -> bytes:
+    """The key whose bundles this machine takes. Raises Failure when it is another one than the request's."""
     pinned = read_json(layout.trust)
     if pinned and not request.new_key:
         known = bytes.fromhex(str(pinned["key"]))
@@ -179,8 +188,11 @@ def _unpack(layout: Layout, request: Request, manifest: Manifest, version: Path,
     try:
         chosen = manifest.select(layout.role, python_version(), request.parts)
         extra = request.config.get("python_path", ())
+        variables = {"GPUFERRY_STATE": str(layout.state)}
+        if layout.role == "appliance":
+            variables["GPUFERRY_DATA"] = str(layout.site)
         build_version(
-            making, version, chosen, request.folder, interpreter(), extra, str(layout.state),
+            making, version, chosen, request.folder, interpreter(), extra, variables,
             lambda at, of: report.step(f"unpacking {chosen[at].name.rpartition('/')[2]}", 0.05 + 0.5 * at / of),
         )  # fmt: skip
         (making / MANIFEST).write_bytes(manifest.raw)
@@ -192,7 +204,13 @@ def _unpack(layout: Layout, request: Request, manifest: Manifest, version: Path,
         shutil.rmtree(str(making), ignore_errors=True)
 
 
-def _wanted_files(layout: Layout, config: dict[str, Any]) -> Files:
+def wanted_config(manifest: Manifest, request: Request) -> dict[str, Any]:
+    """What is to be in the role's configuration file."""
+    return {**request.config, "version": manifest.version, "parts": sorted(request.parts)}
+
+
+def wanted_files(layout: Layout, config: dict[str, Any]) -> Files:
+    """The files beside the version itself, with their modes."""
     files: Files = {layout.config: (json.dumps(config, indent=1, sort_keys=True) + "\n", 0o644)}
     if config.get("esxi_host"):
         files[layout.host] = (f"{config['esxi_host']}\n", 0o644)
@@ -200,7 +218,8 @@ def _wanted_files(layout: Layout, config: dict[str, Any]) -> Files:
     return files
 
 
-def _differ(files: Files) -> bool:
+def differ(files: Files) -> bool:
+    """Whether one of them is missing or reads otherwise."""
     for path, (text, _) in files.items():
         try:
             if path.read_text() != text:
@@ -211,7 +230,7 @@ def _differ(files: Files) -> bool:
 
 
 def _give_settings_to(layout: Layout, account: tuple[int, int] | None) -> None:
-    for folder in {layout.settings, layout.identity.parent}:
+    for folder in {layout.settings, layout.settings if layout.role == "appliance" else layout.identity.parent}:
         folder.mkdir(parents=True, exist_ok=True)
         if account is not None:
             os.chown(str(folder), 0, account[1])
@@ -236,7 +255,8 @@ def _switch(layout: Layout, manifest: Manifest, files: Files) -> None:
 
 def _offer_command(layout: Layout) -> None:
     """`gpuferry` on everybody's PATH: the client's where there is one, and never over a file that is not ours."""
-    if layout.role == "server" and any(other.role == "client" for other in layout.others):
+    order = list(SERVICES)
+    if any(order.index(other.role) < order.index(layout.role) for other in layout.others):
         return
     if layout.command.is_symlink() or not layout.command.exists():
         write_link(layout.command, str(layout.current / "bin/gpuferry"))
@@ -295,6 +315,8 @@ def confirm(layout: Layout, version: str, within_s: float) -> None:
             )
         time.sleep(0.05)
     state = f"it says: {said['state']} {said.get('reason', '')}".strip() if said else "it says nothing"
+    if layout.role == "appliance":
+        raise Failure("verify", f"{layout.service} did not serve within {within_s:g} s ({state})", "See its log.")
     raise Failure(
         "verify",
         f"{layout.service} was not welcomed by the appliance within {within_s:g} s ({state})",
@@ -332,6 +354,16 @@ def describe(layout: Layout) -> dict[str, Any]:
         "status": read_json(layout.status) or {},
         "enrolled": identity.get("id", ""),
         "appliance_key": identity.get("appliance_key", ""),
+        **(_describe_site(layout, identity) if layout.role == "appliance" else {}),
         "pending": layout.pending.exists(),
         "account": find_account(layout) is not None,
     }
+
+
+def _describe_site(layout: Layout, site: dict[str, Any]) -> dict[str, Any]:
+    """Of an appliance: its site without the database's address, which may hold a password, and its authority."""
+    try:
+        authority = (layout.site / "ca.pem").read_text()
+    except OSError:
+        authority = ""
+    return {"site": {key: value for key, value in site.items() if key != "database"}, "authority": authority}

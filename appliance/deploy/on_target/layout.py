@@ -6,6 +6,7 @@
     /etc/gpuferry/trust.json              the key whose bundles are taken, pinned by the first deployment
     /etc/gpuferry/ROLE.json               how the service is configured
     /etc/gpuferry/identity.json           a client's key (a server's: /etc/gpuferry/server/identity.json)
+    /var/lib/gpuferry-appliance           an appliance's site: keys, database, bundles; it outlives the program
     /var/lib/gpuferry/ROLE, /var/log/gpuferry, /run/gpuferry
     /usr/local/bin/gpuferry
 
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 ACCOUNT = "gpuferry"
-SERVICES = {"client": "gpuferry-agent", "server": "gpuferry-gpuserver"}
+# In the order in which their `gpuferry` is the one on the PATH.
+SERVICES = {"client": "gpuferry-agent", "appliance": "gpuferry-appliance", "server": "gpuferry-gpuserver"}
 
 
 class Layout:
@@ -37,10 +39,13 @@ class Layout:
         self.current = self.home / "current"
         self.pending = self.home / "pending.json"
         self.settings = root / "etc/gpuferry"
-        self.trust = self.settings / "trust.json"
+        # An appliance comes from elsewhere; the machine's other roles are of an appliance.
+        self.trust = self.settings / ("appliance-trust.json" if role == "appliance" else "trust.json")
         self.config = self.settings / f"{role}.json"
         self.host = self.settings / "host"
-        self.identity = self.settings / ("identity.json" if role == "client" else "server/identity.json")
+        self.site = root / "var/lib/gpuferry-appliance"
+        identities = {"client": self.settings / "identity.json", "appliance": self.site / "site.json"}
+        self.identity = identities.get(role, self.settings / "server/identity.json")
         self.all_state = root / "var/lib/gpuferry"
         self.state = self.all_state / role
         self.order = self.state / "upgrade.json"
@@ -58,7 +63,7 @@ class Layout:
 
     @property
     def others(self) -> list[Layout]:
-        """The other roles that are installed on this machine."""
+        """The other roles that are installed on this machine, in the order of SERVICES."""
         every = [Layout(role, self.root) for role in SERVICES if role != self.role]
         return [each for each in every if each.current.is_symlink()]
 

@@ -18,7 +18,9 @@ from .ed25519 import verify
 
 FORMAT = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-ROLES = ("client", "server")
+ROLES = ("appliance", "client", "server")
+DEPLOYED = ("client", "server")
+"""What an appliance deploys; its own role is for what sets appliances up."""
 SAFE_NAME = re.compile(r"^[a-z]+/[A-Za-z0-9_.+!-]+$")
 SAFE_VERSION = re.compile(r"^[0-9][A-Za-z0-9.+!_-]{0,63}$")
 LARGEST_FILE = 4 << 30

@@ -22,6 +22,8 @@ class Reporter:
 
     def __init__(self) -> None:
         self._gone = False
+        self.made: dict[str, str] = {}
+        """What was made on the way that nobody can ask for later: a site's first admin token."""
 
     def _say(self, content: Any) -> None:
         if self._gone:

@@ -84,8 +84,14 @@ MORE = {
     # CAP_SYSLOG: the driver tells of GPUs' errors (Xid) in the kernel's log alone.
     "server": "CapabilityBoundingSet=CAP_SYSLOG\nAmbientCapabilities=CAP_SYSLOG\nLimitMEMLOCK=infinity\n"
     "OOMPolicy=continue\n",
+    "appliance": "CapabilityBoundingSet=\nProtectKernelLogs=yes\nPrivateDevices=yes\n"
+    "ReadWritePaths=/var/lib/gpuferry-appliance\n",
 }
-DESCRIPTIONS = {"client": "gpuferry client agent", "server": "gpuferry GPU server daemon"}
+DESCRIPTIONS = {
+    "appliance": "gpuferry appliance",
+    "client": "gpuferry client agent",
+    "server": "gpuferry GPU server daemon",
+}
 
 SCRIPT = """#!/bin/sh
 ### BEGIN INIT INFO
@@ -111,6 +117,8 @@ def command_of(layout: Layout, config: dict[str, Any]) -> list[str]:
     program = str(layout.current / "bin/gpuferry")
     if layout.role == "client":
         return [program, "agent"]
+    if layout.role == "appliance":
+        return [program, "appliance", "serve", "--data", str(layout.site)]
     own = ["--identity", str(layout.identity), "--folder", str(layout.state)]
     return [program, "gpuserver", "serve", *own, *map(str, config.get("arguments", ()))]
 

@@ -13,8 +13,14 @@ from .layout import Layout, read_json
 
 
 def remove_role(layout: Layout, *, keep_identity: bool = False) -> bool:
-    """Remove a role; what both roles share goes with the last one. Whether there was anything."""
-    there = any(each.exists() for each in (layout.versions, layout.config, layout.unit, layout.script, layout.identity))
+    """Remove a role; what roles share goes with the last one. Whether there was anything.
+
+    `keep_identity` of an appliance keeps its site.
+    """
+    traces = [layout.versions, layout.config, layout.unit, layout.script]
+    if not (keep_identity and layout.role == "appliance"):
+        traces.append(layout.identity)
+    there = any(each.exists() for each in traces)
     config = read_json(layout.config) or {}
     services.forget(layout)
     for path in (
@@ -31,13 +37,15 @@ def remove_role(layout: Layout, *, keep_identity: bool = False) -> bool:
         layout.identity.unlink(missing_ok=True)
     for log in layout.logs.glob(f"{layout.log.name}*"):
         log.unlink()
-    if layout.role == "server" and layout.identity.parent.is_dir() and not keep_identity:
+    if layout.role != "client" and layout.identity.parent.is_dir() and not keep_identity:
         shutil.rmtree(str(layout.identity.parent))
     if config.get("esxi_host") and not layout.others:
         layout.host.unlink(missing_ok=True)
     for folder in (layout.home, layout.state):
         shutil.rmtree(str(folder), ignore_errors=True)
     _hand_over_command(layout)
+    if layout.role == "appliance":
+        layout.trust.unlink(missing_ok=True)
     if not layout.others:
         remove_account(layout)
         (layout.settings / MADE).unlink(missing_ok=True)
@@ -58,5 +66,5 @@ def _hand_over_command(layout: Layout) -> None:
         return
     if ours:
         layout.command.unlink()
-        for other in layout.others:
+        for other in layout.others[:1]:
             layout.command.symlink_to(other.current / "bin/gpuferry")

@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from .manifest import BundleError, BundleFile
@@ -22,7 +22,8 @@ import os
 import sys
 
 sys.path.insert(0, {library!r})
-os.environ.setdefault("GPUFERRY_STATE", {state!r})
+for name, value in {variables!r}.items():
+    os.environ.setdefault(name, value)
 from clientagent.command import main
 
 sys.exit(main())
@@ -88,12 +89,14 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> 
     target.chmod(0o755 if mode & 0o111 else 0o644)
 
 
-def write_launchers(version: Path, final: Path, python: str, extra: Iterable[str], state: str) -> None:
+def write_launchers(
+    version: Path, final: Path, python: str, extra: Iterable[str], variables: Mapping[str, str]
+) -> None:
     """`bin/gpuferry` and `bin/python` of a version that is built in `version` and will lie in `final`."""
     library = str(final / "lib")
     (version / "bin").mkdir(exist_ok=True)
     texts: dict[str, str] = {
-        "gpuferry": COMMAND.format(python=python, library=library, state=state),
+        "gpuferry": COMMAND.format(python=python, library=library, variables=dict(variables)),
         "python": PYTHON.format(python=python, paths=":".join([library, *extra])),
     }
     for name, text in texts.items():
@@ -109,7 +112,7 @@ def build_version(
     source: Path,
     python: str,
     extra: Iterable[str],
-    state: str,
+    variables: Mapping[str, str],
     on_file: Callable[[int, int], None],
 ) -> None:
     """Fill the folder `target`. Raises BundleError, OSError (no space)."""
@@ -127,5 +130,5 @@ def build_version(
             os.replace(str(incoming / name), str(target / name))
             (target / name).chmod(0o644)
     shutil.rmtree(str(incoming))
-    write_launchers(target, final, python, extra, state)
+    write_launchers(target, final, python, extra, variables)
     compileall.compile_dir(str(library), quiet=2, stripdir=str(library), prependdir=str(final / "lib"))

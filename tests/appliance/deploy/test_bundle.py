@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -128,12 +129,16 @@ def test_a_server_gets_the_cupy_of_the_bundle_where_it_has_none(bundle: Bundle, 
 def test_the_needs_of_the_roles_are_those_of_the_extras() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    def names(requirements: list[str]) -> set[str]:
+    def names(requirements: Iterable[str]) -> set[str]:
         return {each.split(">")[0].split("[")[0] for each in requirements}
 
     optional = {each.split("[")[0] for each in wheels.CUPY}
     extras = project["optional-dependencies"]
     assert set(wheels.REQUIREMENTS["client"]) == names(project["dependencies"] + extras["client"])
+    # An appliance makes the bundles of the others, so it has what they need.
+    parts = ("vcenter", "appliance", "postgresql", "gpuserver")
+    own = names(project["dependencies"]).union(*(names(extras[each]) for each in parts))
+    assert names(wheels.REQUIREMENTS["appliance"]) - {"pip"} == own - optional - {"gpuferry"}
     assert set(wheels.REQUIREMENTS["server"]) == names(project["dependencies"] + extras["gpuserver"]) - optional
 
 
