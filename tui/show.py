@@ -84,6 +84,18 @@ def between(begin: str | None, end: str | None) -> str:
     return "–" if first is None else span((last - first).total_seconds())
 
 
+def program(text: str, most: int) -> str:
+    """A command line as people know it: `/opt/venv/bin/python /home/ada/train.py -v` is `python train.py -v`."""
+    words = [word.rstrip("/").rpartition("/")[2] if word.startswith("/") else word for word in text.split()]
+    short = " ".join(words)
+    return short if len(short) <= most else f"{short[: most - 1]}…"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 lease`, `3 leases`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def spark(values: Iterable[float], width: int, most: float = 100.0) -> str:
     """The last `width` values as a line of blocks, 0 to `most`."""
     last = list(values)[-width:]
