@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+LONG_ID = re.compile(r"\b([a-z-]+)-[0-9a-z]{21}([0-9a-z]{5})\b")
 
 
 def mib(value: float | None) -> str:
@@ -89,6 +91,11 @@ def program(text: str, most: int) -> str:
     words = [word.rstrip("/").rpartition("/")[2] if word.startswith("/") else word for word in text.split()]
     short = " ".join(words)
     return short if len(short) <= most else f"{short[: most - 1]}…"
+
+
+def short(subject: str) -> str:
+    """A subject with its ids cut to what tells them apart: `run-01m827yhvxyrgc4cf2j8jz6sye` is `run …z6sye`."""
+    return LONG_ID.sub(lambda found: f"{found[1]} …{found[2]}", subject)
 
 
 def counted(count: int, noun: str) -> str:

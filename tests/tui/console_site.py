@@ -30,6 +30,7 @@ from tui.profile import Profile
 
 HERE = Path(__file__).parent
 PATIENCE_S = 120.0
+GIB = 1024
 
 
 class ConsoleSite(ProvisioningSite):
@@ -236,3 +237,35 @@ async def showing(pilot: Pilot[Any], pane: type[Pane]) -> None:
     app = pilot.app
     assert isinstance(app, ConsoleApp)
     await until(pilot, lambda: isinstance(app.current_pane, pane) and app.current_pane.loads, pane.TITLE)
+
+
+def furnish(site: ConsoleSite) -> None:
+    """Fill a running site with servers, clients, leases and a queue."""
+    sizes = {"gpu-a01": [80 * GIB] * 4, "gpu-b01": [40 * GIB] * 2}
+    for name, gpus in sizes.items():
+        site.told_daemon(name, gpus, host=f"esx-{name[4:]}")
+        site.tell(
+            name,
+            observe=readings_of(name, len(gpus), [61, 64, 93, 58][: len(gpus)], [87, 35, 99, 0][: len(gpus)]),
+            use={"*": {"sessions": 1, "idle_s": 2.0, "memory_mib": 900, "calls": 1, "bytes": 1, "round_trips": 1}},
+        )
+    site.await_servers(2)
+    clients = {name: site.enrol("client", name).id for name in ("ada", "grace", "katherine", "render-farm")}
+    with site.api as api:
+        for client, wanted in (
+            ("ada", {"gpus": 1, "memory_mib": 24 * GIB, "program": "python train.py"}),
+            ("grace", {"gpus": 1, "memory_mib": 16 * GIB, "program": "./simulate --steps 4000"}),
+            ("ada", {"gpus": 2, "memory_mib": 30 * GIB, "program": "torchrun finetune.py"}),
+            ("katherine", {"gpus": 1, "memory_mib": 8 * GIB, "program": "jupyter-lab"}),
+            ("grace", {"gpus": 1, "fraction": 1.0, "filters": ["device.phy-memory=81920"], "program": "./simulate"}),
+            ("katherine", {"gpus": 1, "memory_mib": 20 * GIB, "filters": ["server.hostname=gpu-b01"]}),
+        ):
+            made = site.lease(api, clients[client], **wanted)
+            assert made["state"] == "active", made
+        for number in range(3):
+            queued = api.post(
+                "/v1/leases",
+                params={"wait_s": 0},
+                json={"client": clients["render-farm"], "gpus": 4, "program": f"blender --frame {number}"},
+            )
+            assert queued.status_code == 201, queued.text

@@ -85,7 +85,7 @@ def test_sessions_show_what_running_programs_do(real_pool: PoolSite, ada: Client
 
 
 def test_a_lease_that_is_released_ends_its_program(real_pool: PoolSite, ada: ClientMachine) -> None:
-    program = begun(ada, 64)
+    program = begun(ada, 512)
 
     async def scenario() -> None:
         async with console(real_pool, LeasesPane) as (app, pilot):
@@ -107,7 +107,7 @@ def test_a_lease_that_is_released_ends_its_program(real_pool: PoolSite, ada: Cli
 
 
 def test_a_lease_is_released_from_the_map(real_pool: PoolSite, ada: ClientMachine) -> None:
-    program = begun(ada, 64)
+    program = begun(ada, 512)
 
     async def scenario() -> None:
         async with console(real_pool, PoolPane, size=(140, 44)) as (app, pilot):
@@ -127,7 +127,7 @@ def test_a_lease_is_released_from_the_map(real_pool: PoolSite, ada: ClientMachin
 
 
 def test_a_drained_server_ends_its_leases_at_the_deadline(real_pool: PoolSite, ada: ClientMachine) -> None:
-    program = begun(ada, 64)
+    program = begun(ada, 512)
 
     async def scenario() -> None:
         async with console(real_pool, PoolPane) as (app, pilot):
@@ -147,7 +147,7 @@ def test_a_drained_server_ends_its_leases_at_the_deadline(real_pool: PoolSite, a
     asyncio.run(scenario())
     assert program.returncode != 0
     program.communicate()
-    again = begun(ada, 64)
+    again = begun(ada, 512)
     assert ended(again)[0] == 0, "the server serves again"
 
 
@@ -185,7 +185,7 @@ def test_a_quota_that_is_set_holds_and_the_queue_says_so(real_pool: PoolSite, ad
             assert "quota" in why or "max" in why, why
 
     asyncio.run(quota("1", "7"))
-    first = begun(ada, 64)
+    first = begun(ada, 512)
     second = ada.start("run", "-m", "64", "--timeout", "3m", "--", sys.executable, STEADY)
     asyncio.run(waiting())
     assert ended(first)[0] == 0

@@ -35,7 +35,7 @@ class EventsPane(PartsPane):
                     [
                         Column("At", lambda each: show.clock(each["at"])),
                         Column("What", lambda each: each["kind"]),
-                        Column("Of", lambda each: self.console.names.subject(each["subject"])[:40]),
+                        Column("Of", lambda each: show.short(self.console.names.subject(each["subject"]))[:40]),
                         Column("Text", lambda each: each["text"][:120]),
                         Column("Trace", lambda each: self.dim(each["trace"]), wide=150),
                     ],
@@ -50,7 +50,7 @@ class EventsPane(PartsPane):
                         Column("At", lambda each: show.clock(each["at"])),
                         Column("Who", lambda each: each["actor"].partition(" (")[0]),
                         Column("Did", lambda each: each["action"]),
-                        Column("To", lambda each: self.console.names.subject(each["subject"])[:50]),
+                        Column("To", lambda each: show.short(self.console.names.subject(each["subject"]))[:50]),
                         Column(
                             "Status",
                             lambda each: self._status(each["status"]),
