@@ -190,5 +190,7 @@ def confirm_key(document: Document) -> ModalScreen[bool]:
         f"{document['target']} shows this key:\n\n    {document['fingerprint']}\n\nCompare it with what the machine "
         "says (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub). Runs that wait for it go on."
     )
-    call = Call("POST", at("host-keys", document["id"], "confirm"), body={"fingerprint": document["fingerprint"]})
+    body = {"fingerprint": document["fingerprint"]}
+    command = f"gpuferry runs confirm-key {document['id']} --fingerprint {document['fingerprint']}"
+    call = Call("POST", at("host-keys", document["id"], "confirm"), body=body, command=command)
     return ConfirmDialog("Trust a host key", text, [call], "It is the same: trust it")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -49,7 +51,12 @@ class Call:
 
     def commands(self, profile: Profile) -> str:
         """Every command that does the same, one to a line."""
-        return "\n".join([self.command, self.curl(profile)] if self.command else [self.curl(profile)])
+        command = self.command
+        if command.startswith("gpuferry runs "):
+            token = shlex.quote(profile.token_file or "TOKEN_FILE")
+            where = f'GPUFERRY_URL={shlex.quote(profile.url)} GPUFERRY_TOKEN="$(cat {token})"'
+            command = f"{where}{f' GPUFERRY_CA={shlex.quote(profile.ca)}' if profile.ca else ''} {command}"
+        return "\n".join([command, self.curl(profile)] if command else [self.curl(profile)])
 
 
 SECRETS = ("password", "sudo_password", "key")
@@ -63,6 +70,33 @@ def without_secrets(body: Any) -> Any:
             for name, value in body.items()
         }
     return [without_secrets(each) for each in body] if isinstance(body, list) else body
+
+
+PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9./_-]*")
+"""Texts that YAML takes as they are, but for its words."""
+YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
+TEXTS = frozenset({"host", "name", "vm", "address", "key", "password"})
+"""Parameters that `gpuferry runs start` takes as texts, whatever they look like."""
+
+
+def start_run(kind: str, parameters: Document) -> Call:
+    """Starts a run; the same as `gpuferry runs start KIND NAME=VALUE ...`."""
+    words = [shlex.quote(f"{name}={value}") for name, value in flat(without_secrets(parameters))]
+    command = " ".join(["gpuferry runs start", kind, *words])
+    return Call("POST", "/v1/runs", body={"kind": kind, "parameters": parameters}, command=command)
+
+
+def flat(parameters: Document, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name, value in YAML) of every parameter; those within another are `source.template`."""
+    for name, value in parameters.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        elif isinstance(value, str) and (
+            name in TEXTS or (PLAIN.fullmatch(value) and value.casefold() not in YAML_WORDS)
+        ):
+            yield prefix + name, value
+        else:
+            yield prefix + name, json.dumps(value, ensure_ascii=False)
 
 
 def get(path: str, **query: Any) -> Call:

@@ -102,14 +102,14 @@ class InventoryTree(Tree[Item]):
             leaf = item.kind in ("gpu", "vm", "note")
             self.by_key[key] = above.add(label, item, expand=self._is_open(item), allow_expand=not leaf)
         self.root.expand()
-        self.call_after_refresh(self._return, at, line, top)
-
-    def _return(self, at: str | None, line: int, top: int) -> None:
-        node = self.by_key.get(at or "")
-        if node is not None:
-            self.move_cursor(node)
+        # At once, not after the next refresh: a key that comes in between shall meet what the user saw under the
+        # cursor. `last_line` makes the tree number its lines.
+        last = self.last_line
+        before = self.by_key.get(at or "")
+        if before is not None:
+            self.move_cursor(before)
         elif self.by_key:
-            self.cursor_line = max(0, min(line, self.last_line))
+            self.cursor_line = max(0, min(line, last))
         self.scroll_to(y=top, animate=False)
 
     def _is_open(self, item: Item) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
+from textual import on
 from textual.containers import Vertical
 from textual.css.query import NoMatches
 from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Input, TabbedContent
 
 from tui.appliance import Appliance, ApplianceError, Event
 from tui.calls import Call
+from tui.listing import Listing
 from tui.themes import sign
 
 if TYPE_CHECKING:
@@ -112,6 +116,12 @@ class Pane(Vertical):
                 child.focus()
                 return
 
+    @on(Listing.Wanted)
+    def _look_again(self, message: Listing.Wanted) -> None:
+        """The filter of a list was changed."""
+        message.stop()
+        self.refresh_soon(0.01)
+
     def state(self, state: str, label: str | None = None) -> Text:
         """A state with its sign, in the theme's colour."""
         mark, colour = sign(state)
@@ -119,3 +129,77 @@ class Pane(Vertical):
 
     def dim(self, text: str) -> Text:
         return Text(text, style="dim")
+
+
+class PartsPane(Pane):
+    """A tab with several lists, one of them shown; the tab `X-NAME` of the TabbedContent `PARTS` holds `NAME`."""
+
+    PARTS: ClassVar[str] = ""
+
+    @property
+    def part(self) -> str:
+        """The name of the list that is shown."""
+        return self.query_one(f"#{self.PARTS}", TabbedContent).active.partition("-")[2]
+
+    @property
+    def listing(self) -> Listing:
+        return self.query_one(f"#{self.part}", Listing)
+
+    async def load(self) -> None:
+        await self.listing.refill()
+
+    @on(TabbedContent.TabActivated)
+    def _part_chosen(self, message: TabbedContent.TabActivated) -> None:
+        message.stop()
+        self.refresh_soon(0.01)
+        self.refresh_bindings()
+        if self.looked_at:
+            self.focus_first()
+
+    def focus_first(self) -> None:
+        self.listing.rows.focus()
+
+
+class FilteredPane(Pane):
+    """A tab whose content is filtered by one field, `#words`; `main` is what has the focus otherwise."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self._typed = 0
+
+    @property
+    def main(self) -> Widget:
+        raise NotImplementedError
+
+    @property
+    def words(self) -> str:
+        return self.query_one("#words", Input).value.strip()
+
+    def words_changed(self) -> None:
+        """The filter is another one now."""
+        self.refresh_soon(0.01)
+
+    def action_filter(self) -> None:
+        self.add_class("-filtering")
+        self.query_one("#words", Input).focus()
+
+    def action_clear_filter(self) -> None:
+        self.query_one("#words", Input).value = ""
+        self.remove_class("-filtering")
+        self.main.focus()
+
+    @on(Input.Changed, "#words")
+    def _type(self, message: Input.Changed) -> None:
+        message.stop()
+        self._typed += 1
+        typed = self._typed
+        self.set_timer(0.2, lambda: self.words_changed() if typed == self._typed else None)
+
+    @on(Input.Submitted, "#words")
+    def _keep(self, message: Input.Submitted) -> None:
+        message.stop()
+        self.set_class(bool(self.words), "-filtering")
+        self.main.focus()
+
+    def focus_first(self) -> None:
+        self.main.focus()

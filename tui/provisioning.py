@@ -43,6 +43,9 @@ SSH = (
 )
 
 
+DEADLINE = Field("minutes", "Leases end within, minutes", "number", 60, least=0, most=43_200, needed=True)
+
+
 def _ssh(values: Values) -> Document:
     given = filled({"user": values["ssh_user"], "password": values["ssh_password"]})
     return {"ssh": given} if given else {}
@@ -79,6 +82,17 @@ def name_for(inventory: Document) -> str:
     """The next free name of the row gpu-01, gpu-02, ..."""
     taken = {vm["name"] for vm in inventory["vms"]}
     return next(name for number in range(1, 10_000) if (name := f"gpu-{number:02}") not in taken)
+
+
+def variables_of(text: str) -> dict[str, str]:
+    """`NAME=VALUE NAME=VALUE` as a mapping."""
+    return {name: value for name, _, value in (each.partition("=") for each in text.split())}
+
+
+def variables(text: str) -> str:
+    """What is wrong with `NAME=VALUE ...`; nothing when all is right."""
+    wrong = next((each for each in text.split() if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*=.*", each)), None)
+    return f"Variables: {wrong} is not NAME=VALUE" if wrong else ""
 
 
 def create(place: Place) -> Form | str:
@@ -156,6 +170,14 @@ def create(place: Place) -> Form | str:
             (("nvidia: the server's GPUs", "nvidia"), ("softgpu: software GPUs, to try gpuferry out", "softgpu")),
             needed=True,
         ),
+        Field("accept", "Acceptance test", "switch", True),
+        Field("python_path", "Where its Python finds CuPy", hint="folders; empty: CuPy is in the bundle"),
+        Field(
+            "environment",
+            "Variables of its daemon",
+            hint="NAME=VALUE NAME=VALUE; empty: none",
+            check=variables,
+        ),
     )
 
     def make(values: Values) -> list[Document]:
@@ -168,6 +190,10 @@ def create(place: Place) -> Form | str:
             "source": source,
             **filled({key: values[key] for key in ("name", "gpus", "cpus", "memory_mib", "network", "rdma_network")}),
             **filled({key: values[key] for key in ("datastore", "driver")}),
+            **filled(
+                {"python_path": values["python_path"].split(), "environment": variables_of(values["environment"])}
+            ),
+            **({} if values["accept"] else {"accept": False}),
             **_ssh(values),
         }
         return [{"kind": "provision-server", "parameters": parameters}]
@@ -183,10 +209,27 @@ def pvrdma(place: Place) -> Form | str:
     networks = tuple((each["name"], each["name"]) for each in place.inventory["networks"] if each["rdma"])
     if not networks:
         return "No network of this vCenter carries RDMA: no host has an RDMA adapter on a distributed switch."
-    fields = (Field("network", "Network", "choice", networks[0][1], networks, needed=True),)
+    fields = (
+        Field("network", "Network", "choice", networks[0][1], networks, needed=True),
+        Field(
+            "protocol",
+            "Protocol",
+            "choice",
+            "rocev2",
+            (("RoCE v2: routed", "rocev2"), ("RoCE v1: one Ethernet segment", "rocev1")),
+            needed=True,
+        ),
+        DEADLINE,
+    )
 
     def make(values: Values) -> list[Document]:
-        parameters = {"vcenter": place.vcenter, "name": vm["name"], "network": values["network"]}
+        parameters = {
+            "vcenter": place.vcenter,
+            "name": vm["name"],
+            "network": values["network"],
+            "protocol": values["protocol"],
+            "deadline_s": (values["minutes"] or 0) * 60,
+        }
         return [{"kind": "attach-pvrdma", "parameters": parameters}]
 
     intro = (
@@ -232,7 +275,7 @@ def remove(place: Place) -> Form | str:
     vm = place.item.document
     if place.item.kind == "vm" and vm["role"] == "gpu-server":
         fields = (
-            Field("minutes", "Leases end within, minutes", "number", 60, least=0, most=43_200, needed=True),
+            DEADLINE,
             Field("delete_vm", "Delete the VM", "switch", True),
             Field("passthrough_off", "Passthrough off again", "switch", False),
             *SSH,

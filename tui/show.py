@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+LONG_ID = re.compile(r"\b([a-z-]+)-[0-9a-z]{21}([0-9a-z]{5})\b")
 
 
 def mib(value: float | None) -> str:
@@ -82,6 +84,23 @@ def between(begin: str | None, end: str | None) -> str:
     """How long something took, or has taken until now."""
     first, last = moment(begin), moment(end) or datetime.now(UTC)
     return "–" if first is None else span((last - first).total_seconds())
+
+
+def program(text: str, most: int) -> str:
+    """A command line as people know it: `/opt/venv/bin/python /home/ada/train.py -v` is `python train.py -v`."""
+    words = [word.rstrip("/").rpartition("/")[2] if word.startswith("/") else word for word in text.split()]
+    short = " ".join(words)
+    return short if len(short) <= most else f"{short[: most - 1]}…"
+
+
+def short(subject: str) -> str:
+    """A subject with its ids cut to what tells them apart: `run-01m827yhvxyrgc4cf2j8jz6sye` is `run …z6sye`."""
+    return LONG_ID.sub(lambda found: f"{found[1]} …{found[2]}", subject)
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 lease`, `3 leases`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def spark(values: Iterable[float], width: int, most: float = 100.0) -> str:

@@ -6,10 +6,20 @@ import asyncio
 import shlex
 import subprocess
 
-from console_site import ConsoleSite, opened, readings_of, screen_text, showing, shows, until
+from console_site import (
+    ConsoleSite,
+    choose,
+    console,
+    go_to,
+    press_button,
+    readings_of,
+    screen_text,
+    shows,
+    token_of,
+    until,
+)
 from textual.widgets import Button, Input
 
-from tui.app import ConsoleApp
 from tui.dialogs.command import CommandDialog
 from tui.dialogs.confirm import ConfirmDialog
 from tui.dialogs.drain import DrainDialog
@@ -22,10 +32,6 @@ from tui.panes.pool import PoolPane
 from tui.pool_map import PoolMap, shares
 
 
-def console(site: ConsoleSite, token: str | None = None, name: str = "token") -> ConsoleApp:
-    return ConsoleApp(site.profile(token or site.admin_token, name))
-
-
 def test_shares_are_in_proportion_and_never_too_many() -> None:
     assert shares([50, 25], 100, 40) == [20, 10]
     assert shares([1, 1, 98], 100, 50) == [1, 1, 48]
@@ -36,8 +42,7 @@ def test_shares_are_in_proportion_and_never_too_many() -> None:
 
 def test_pool_shows_servers_slices_holders_use_and_queue(console_site: ConsoleSite) -> None:
     async def scenario() -> None:
-        app = console(console_site)
-        async with app.run_test(size=(160, 50)) as pilot:
+        async with console(console_site, size=(160, 50)) as (app, pilot):
             await until(pilot, lambda: shows(app, "gpu-a01", "gpu-b01", "● live"))
             await until(pilot, lambda: shows(app, "93°", "99%"), "live use")
             screen = screen_text(app)
@@ -60,8 +65,7 @@ def test_pool_shows_servers_slices_holders_use_and_queue(console_site: ConsoleSi
 
 def test_pool_is_filtered_by_name(console_site: ConsoleSite) -> None:
     async def scenario() -> None:
-        app = console(console_site)
-        async with app.run_test(size=(100, 30)) as pilot:
+        async with console(console_site, size=(100, 30)) as (app, pilot):
             await until(pilot, lambda: shows(app, "gpu-a01", "gpu-b01"))
             await pilot.press("slash", *"b01", "enter")
             await until(pilot, lambda: not shows(app, "● gpu-a01"))
@@ -76,11 +80,8 @@ def test_a_lease_granted_elsewhere_appears_by_itself_and_is_released_by_key(cons
     site = console_site
 
     async def scenario() -> None:
-        app = console(site)
-        async with app.run_test(size=(120, 40)) as pilot:
-            await opened(pilot)
-            await pilot.press("4")
-            await showing(pilot, LeasesPane)
+        async with console(site) as (app, pilot):
+            await go_to(pilot, LeasesPane)
             before = set(app.query_one("#leases", Listing).documents)
             with site.api as api:
                 ada = api.get("/v1/clients", params={"name": "ada"}).json()["items"][0]["id"]
@@ -95,7 +96,7 @@ def test_a_lease_granted_elsewhere_appears_by_itself_and_is_released_by_key(cons
             assert isinstance(app.screen, ConfirmDialog)
             assert made["id"] in app.screen.text
             assert [call.method for call in app.screen.calls] == ["DELETE"]
-            await pilot.click("#yes")
+            await press_button(pilot)
             await until(pilot, lambda: not isinstance(app.screen, ConfirmDialog))
             await until(pilot, lambda: not listing.documents, "released")
             with site.api as api:
@@ -106,8 +107,7 @@ def test_a_lease_granted_elsewhere_appears_by_itself_and_is_released_by_key(cons
 
 def test_what_is_copied_as_command_does_the_same(console_site: ConsoleSite) -> None:
     async def scenario() -> str:
-        app = console(console_site)
-        async with app.run_test(size=(120, 40)) as pilot:
+        async with console(console_site) as (app, pilot):
             await until(pilot, lambda: shows(app, "gpu-a01"))
             await pilot.press("y")
             await until(pilot, lambda: isinstance(app.screen, CommandDialog))
@@ -132,25 +132,24 @@ def test_a_server_is_drained_and_put_back(console_site: ConsoleSite) -> None:
             return str(found["state"])
 
     async def scenario() -> None:
-        app = console(site)
-        async with app.run_test(size=(120, 40)) as pilot:
+        async with console(site) as (app, pilot):
             await until(pilot, lambda: shows(app, "gpu-b01"))
             app.query_one(PoolMap).action_edge(1)
             await pilot.press("d")
             await until(pilot, lambda: isinstance(app.screen, DrainDialog) and shows(app, "gpu-b01 is active"))
             app.screen.query_one("#minutes", Input).value = "x"
-            await pilot.click("#yes")
+            await press_button(pilot)
             await until(pilot, lambda: shows(app, "The deadline is a number of minutes"))
             assert await asyncio.to_thread(state) == "active"
             app.screen.query_one("#minutes", Input).value = "600"
-            await pilot.click("#yes")
+            await press_button(pilot)
             await until(pilot, lambda: not isinstance(app.screen, DrainDialog))
             await until(pilot, lambda: shows(app, "◐ gpu-b01  draining"), "the map says so")
             await pilot.press("d")
             await until(pilot, lambda: isinstance(app.screen, DrainDialog) and shows(app, "gpu-b01 is draining"))
             await pilot.press("home")
             app.screen.query("RadioButton").first().value = True  # type: ignore[attr-defined]
-            await pilot.click("#yes")
+            await press_button(pilot)
             await until(pilot, lambda: shows(app, "● gpu-b01  ready"))
             assert await asyncio.to_thread(state) == "active"
 
@@ -159,8 +158,7 @@ def test_a_server_is_drained_and_put_back(console_site: ConsoleSite) -> None:
 
 def test_server_dialog_shows_slices_and_health_says_what_to_do(console_site: ConsoleSite) -> None:
     async def scenario() -> None:
-        app = console(console_site)
-        async with app.run_test(size=(140, 44)) as pilot:
+        async with console(console_site, size=(140, 44)) as (app, pilot):
             await until(pilot, lambda: app.query_one(PoolMap).details)
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, ServerDialog) and shows(app, "torchrun finetune.py"))
@@ -182,11 +180,8 @@ def test_measuring_again_brings_new_readings(console_site: ConsoleSite) -> None:
     site = console_site
 
     async def scenario() -> None:
-        app = console(site)
-        async with app.run_test(size=(120, 40)) as pilot:
-            await opened(pilot)
-            await pilot.press("5")
-            await showing(pilot, HealthPane)
+        async with console(site) as (app, pilot):
+            await go_to(pilot, HealthPane)
             readings = app.query_one("#readings", Listing)
             key = "files.limit"
 
@@ -195,7 +190,11 @@ def test_measuring_again_brings_new_readings(console_site: ConsoleSite) -> None:
                     items = api.get("/v1/health", params={"words": key}).json()["items"]
                 return {each["state"] for each in items if each["check"] == key}
 
-            await until(pilot, lambda: readings.documents)
+            await pilot.press("slash", *key, "enter")
+            b01 = "gpu-b01"
+            await choose(
+                pilot, readings, lambda each: app.names.subject(each["subject"]).startswith(b01), f"{key} of b01"
+            )
             told = readings_of("gpu-b01", 2, [61, 64], [87, 35])
             site.tell("gpu-b01", observe=[["files.limit", "777", ""], *told[2:]])
             await pilot.press("c")
@@ -210,8 +209,7 @@ def test_measuring_again_brings_new_readings(console_site: ConsoleSite) -> None:
 
 def test_help_explains_the_words_and_the_palette_finds_everything(console_site: ConsoleSite) -> None:
     async def scenario() -> None:
-        app = console(console_site)
-        async with app.run_test(size=(100, 60)) as pilot:
+        async with console(console_site, size=(100, 60)) as (app, pilot):
             await until(pilot, lambda: app.query_one(PoolPane).loads)
             await pilot.press("question_mark")
             await until(pilot, lambda: isinstance(app.screen, HelpDialog) and shows(app, "A share of one GPU"))
@@ -226,14 +224,12 @@ def test_help_explains_the_words_and_the_palette_finds_everything(console_site: 
 
 
 def test_a_read_token_sees_everything_and_changes_nothing(console_site: ConsoleSite) -> None:
-    token = console_site.token("read")
+    token = token_of(console_site, "read")
 
     async def scenario() -> None:
-        app = console(console_site, token, "reader")
-        async with app.run_test(size=(120, 40)) as pilot:
+        async with console(console_site, token=token, name="reader") as (app, pilot):
             await until(pilot, lambda: shows(app, "read-only", "gpu-a01"))
-            await pilot.press("4")
-            await showing(pilot, LeasesPane)
+            await go_to(pilot, LeasesPane)
             await until(pilot, lambda: app.query_one("#leases", Listing).documents)
             await pilot.press("x")
             await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from bus_site import free_port
-from console_site import PATIENCE_S, ConsoleSite
+from console_site import PATIENCE_S, ConsoleSite, profile_of
 from service_site import ENVIRONMENT
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -34,7 +34,7 @@ def eventually(condition: Callable[[], Any], what: Callable[[], str]) -> Any:
 
 
 def arguments(site: ConsoleSite) -> list[str]:
-    profile = site.profile(site.admin_token, "terminal")
+    profile = profile_of(site, name="terminal")
     return ["--url", profile.url, "--token-file", profile.token_file, "--ca", profile.ca]
 
 

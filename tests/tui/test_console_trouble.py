@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from console_site import PATIENCE_S, ConsoleSite, opened, screen_text, showing, shows, until
+from console_site import console, screen_text, shows, token_of, until
+from provisioning_site import ProvisioningSite
 from sqlalchemy import update
 from textual.widgets import Input
 
@@ -27,28 +27,11 @@ from tui.panes.settings import SettingsPane
 from tui.profile import Profile, ProfileError
 
 
-@pytest.fixture(scope="module")
-def bare_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSite]:
-    """An appliance without servers, which a test may kill."""
-    folder = tmp_path_factory.mktemp("bare")
-    site = ConsoleSite(folder / "site", f"sqlite:///{folder}/appliance.db")
-    site.serve()
-    try:
-        site.await_up(PATIENCE_S)
-        yield site
-    finally:
-        site.close()
-
-
-def test_a_lost_connection_is_shown_and_recovers(bare_site: ConsoleSite) -> None:
-    site = bare_site
+def test_a_lost_connection_is_shown_and_recovers(vcenter_site: ProvisioningSite) -> None:
+    site = vcenter_site
 
     async def scenario() -> None:
-        app = ConsoleApp(site.profile(site.admin_token))
-        async with app.run_test(size=(110, 30)) as pilot:
-            await opened(pilot)
-            await pilot.press("7")
-            await showing(pilot, SettingsPane)
+        async with console(site, SettingsPane, size=(110, 30)) as (app, pilot):
             await until(pilot, lambda: shows(app, "heartbeat s"))
             await asyncio.to_thread(site.kill, "appliance")
             await until(pilot, lambda: shows(app, "✖ not connected"), "lost")
@@ -67,9 +50,9 @@ def test_a_lost_connection_is_shown_and_recovers(bare_site: ConsoleSite) -> None
     asyncio.run(scenario())
 
 
-def test_an_expired_token_is_said_and_a_new_one_taken(bare_site: ConsoleSite) -> None:
-    site = bare_site
-    token, fresh = site.token("operator", 1.0), site.token("operator")
+def test_an_expired_token_is_said_and_a_new_one_taken(vcenter_site: ProvisioningSite) -> None:
+    site = vcenter_site
+    token, fresh = token_of(site, "operator", 1.0), token_of(site, "operator")
 
     def expire() -> None:
         with writing(site.engine) as session:
@@ -78,9 +61,7 @@ def test_an_expired_token_is_said_and_a_new_one_taken(bare_site: ConsoleSite) ->
             )
 
     async def scenario() -> None:
-        app = ConsoleApp(site.profile(token, "expiring"))
-        async with app.run_test(size=(110, 34)) as pilot:
-            await opened(pilot)
+        async with console(site, token=token, name="expiring", size=(110, 34)) as (app, pilot):
             await asyncio.to_thread(expire)
             await until(pilot, lambda: isinstance(app.screen, LoginDialog), "asked for another token")
             await until(pilot, lambda: shows(app, "this token expired at"))
@@ -101,13 +82,9 @@ def test_an_expired_token_is_said_and_a_new_one_taken(bare_site: ConsoleSite) ->
     assert fresh not in (profiles.folder() / "console.json").read_text()
 
 
-def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost(bare_site: ConsoleSite) -> None:
+def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost(vcenter_site: ProvisioningSite) -> None:
     async def scenario() -> None:
-        app = ConsoleApp(bare_site.profile(bare_site.admin_token))
-        async with app.run_test(size=(80, 24)) as pilot:
-            await opened(pilot)
-            await pilot.press("7")
-            await showing(pilot, SettingsPane)
+        async with console(vcenter_site, SettingsPane, size=(80, 24)) as (app, pilot):
             await until(pilot, lambda: shows(app, "heartbeat s"))
             await pilot.press("slash", *"idle", "enter")
             listing = app.query_one("#settings", Listing)
@@ -123,15 +100,11 @@ def test_a_terminal_that_is_too_small_is_told_so_and_nothing_is_lost(bare_site: 
     asyncio.run(scenario())
 
 
-def test_a_setting_is_checked_as_it_is_typed_and_changed(bare_site: ConsoleSite) -> None:
-    site = bare_site
+def test_a_setting_is_checked_as_it_is_typed_and_changed(vcenter_site: ProvisioningSite) -> None:
+    site = vcenter_site
 
     async def scenario() -> None:
-        app = ConsoleApp(site.profile(site.admin_token))
-        async with app.run_test(size=(100, 34)) as pilot:
-            await opened(pilot)
-            await pilot.press("7")
-            await showing(pilot, SettingsPane)
+        async with console(site, SettingsPane, size=(100, 34)) as (app, pilot):
             await until(pilot, lambda: shows(app, "heartbeat s"))
             await pilot.press("slash", *"idle after", "enter")
             listing = app.query_one("#settings", Listing)
@@ -164,19 +137,19 @@ def test_an_appliance_that_is_not_there_is_said(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_the_command_says_what_is_wrong(bare_site: ConsoleSite, tmp_path: Path) -> None:
-    url = bare_site.site.config.api_url
+def test_the_command_says_what_is_wrong(vcenter_site: ProvisioningSite, tmp_path: Path) -> None:
+    url = vcenter_site.site.config.api_url
     for arguments, told in (
         (["--url", "gpu.lab"], "it begins with https://"),
         (["--web"], "name --url and --token-file"),
         (["--web", "--url", url, "--token-file", str(tmp_path / "none")], "cannot be read"),
         (["--web", "--url", url, "--token-file", "t", "--listen", "4744"], "say HOST:PORT"),
     ):
-        done = bare_site.gpuferry("console", *arguments, check=False)
+        done = vcenter_site.gpuferry("console", *arguments, check=False)
         assert done.returncode == 1
         assert told in done.stderr
         assert "Traceback" not in done.stderr
-    assert "console" in bare_site.gpuferry("--help").stdout
+    assert "console" in vcenter_site.gpuferry("--help").stdout
 
 
 def test_profiles_are_remembered_without_secrets(tmp_path: Path) -> None:

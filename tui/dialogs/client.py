@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
-from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.validation import Integer
 from textual.widgets import Button, Input, Label, Select, Static
 
 from tui.calls import Call, Document, at, change
-from tui.dialogs.dialog import Dialog
+from tui.dialogs.dialog import CallDialog
 
 FIELDS = {
     "max_gpus": "Most GPU slices at a time",
@@ -22,10 +19,9 @@ FIELDS = {
 }
 
 
-class ClientDialog(Dialog[bool]):
+class ClientDialog(CallDialog):
     """Empty quotas are unlimited."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+y", "copy", "Copy as command")]
     DEFAULT_CSS = """
     ClientDialog .row { height: 1; margin-bottom: 1; }
     ClientDialog .row Label { width: 34; }
@@ -76,7 +72,6 @@ class ClientDialog(Dialog[bool]):
             self.problem(f"Your token only reads (scope {self.console.scope}): this needs scope operator or admin.")
 
     def wanted(self) -> Call | None:
-        """The change that was typed; None, said in the dialog, while something is wrong."""
         body: Document = {}
         for name, label in {**FIELDS, "priority": "Priority"}.items():
             field = self.query_one(f"#{name}", Input)
@@ -87,19 +82,3 @@ class ClientDialog(Dialog[bool]):
             body[name] = int(field.value) if field.value else None
         body["group_id"] = self.query_one("#group", Select).value
         return change(self.client, at("clients", self.client["id"]), body)
-
-    @on(Button.Pressed, "#yes")
-    @work
-    async def _yes(self) -> None:
-        call = self.wanted()
-        if call is not None and (await self.send(call))[0]:
-            self.dismiss(True)
-
-    @on(Button.Pressed, "#no")
-    def _no(self) -> None:
-        self.dismiss(False)
-
-    def action_copy(self) -> None:
-        call = self.wanted()
-        if call is not None:
-            self.console.copy(call.commands(self.console.profile))

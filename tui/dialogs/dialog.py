@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
+from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.widgets import Button, Static
 
 from tui.appliance import Appliance, ApplianceError
 from tui.calls import Call
@@ -62,3 +63,29 @@ class Dialog(ModalScreen[Result]):
             return False, None
         self.problem("")
         return True, answer
+
+
+class CallDialog(Dialog[bool]):
+    """A dialog whose button `#yes` sends one call, made of what is filled in; the result is True when it was taken."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+y", "copy", "Copy as command")]
+
+    def wanted(self) -> Call | None:
+        """The call; None, said in the dialog, while something is wrong."""
+        raise NotImplementedError
+
+    @on(Button.Pressed, "#yes")
+    @work
+    async def _yes(self) -> None:
+        call = self.wanted()
+        if call is not None and (await self.send(call))[0]:
+            self.dismiss(True)
+
+    @on(Button.Pressed, "#no")
+    def _no(self) -> None:
+        self.dismiss(False)
+
+    def action_copy(self) -> None:
+        call = self.wanted()
+        if call is not None:
+            self.console.copy(call.commands(self.console.profile))

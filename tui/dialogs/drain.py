@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from textual import on, work
+from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.validation import Integer
 from textual.widgets import Button, Input, Label, RadioButton, RadioSet, Static
 
+from tui import show
 from tui.calls import Call, Document, at, change, get
-from tui.dialogs.dialog import Dialog
+from tui.dialogs.dialog import CallDialog
 
 CHOICES = {
     "active": "In service: new leases may be placed on it",
@@ -21,10 +19,9 @@ CHOICES = {
 }
 
 
-class DrainDialog(Dialog[bool]):
+class DrainDialog(CallDialog):
     """The state an operator wants of a server."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+y", "copy", "Copy as command")]
     DEFAULT_CSS = """
     DrainDialog RadioSet { width: 100%; border: none; }
     DrainDialog Input { width: 20; }
@@ -67,7 +64,7 @@ class DrainDialog(Dialog[bool]):
         self.document = document
         leases = sorted({each["lease_id"] for each in slices["items"]})
         self.leases = len(leases)
-        text = f"{document['name']} is {document['state']}; it holds {self.leases} leases."
+        text = f"{document['name']} is {document['state']}; it holds {show.counted(self.leases, 'lease')}."
         self.query_one("#about", Static).update(text)
         if self.console.may_write:
             self.query_one("#yes", Button).disabled = False
@@ -88,19 +85,3 @@ class DrainDialog(Dialog[bool]):
                 return None
             body["drain_deadline_s"] = int(field.value) * 60
         return change(self.document, at("servers", self.server), body)
-
-    @on(Button.Pressed, "#yes")
-    @work
-    async def _yes(self) -> None:
-        call = self.wanted()
-        if call is not None and (await self.send(call))[0]:
-            self.dismiss(True)
-
-    @on(Button.Pressed, "#no")
-    def _no(self) -> None:
-        self.dismiss(False)
-
-    def action_copy(self) -> None:
-        call = self.wanted()
-        if call is not None:
-            self.console.copy(call.commands(self.console.profile))

@@ -241,4 +241,4 @@ class CallForm(Form):
 
 def filled(values: Values) -> Document:
     """The values without those left empty."""
-    return {name: value for name, value in values.items() if value not in ("", None, [])}
+    return {name: value for name, value in values.items() if value not in ("", None, [], {})}

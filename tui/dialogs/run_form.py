@@ -10,7 +10,7 @@ from textual import work
 from textual.widgets import Button, Static
 
 from tui.appliance import ApplianceError, RefusedError
-from tui.calls import Call, Document
+from tui.calls import Call, Document, start_run
 from tui.dialogs.form import Field, Form, Values
 from tui.themes import sign
 
@@ -31,7 +31,7 @@ class RunForm(Form):
         """How many dry runs were shown; tests wait for it."""
 
     def calls(self, values: Values) -> list[Call]:
-        return [Call("POST", "/v1/runs", body=each) for each in self.make(values)]
+        return [start_run(each["kind"], each["parameters"]) for each in self.make(values)]
 
     def changed(self, values: Values, wrong: list[str]) -> None:
         if wrong:

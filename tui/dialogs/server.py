@@ -105,7 +105,7 @@ class ServerDialog(Dialog[None]):
                     f"  {show.mib(held['memory_mib'])}{share}",
                     "",
                     Text.assemble(("▊ ", colour), held["client"]),
-                    held["program"][:26],
+                    show.program(held["program"], 26),
                     held["state"],
                     held["lease_id"],
                 )

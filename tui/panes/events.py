@@ -12,13 +12,14 @@ from tui.appliance import Event
 from tui.calls import Call, Document, get
 from tui.dialogs.facts import FactsDialog
 from tui.listing import Column, Listing
-from tui.pane import Pane
+from tui.pane import PartsPane
 
 
-class EventsPane(Pane):
+class EventsPane(PartsPane):
     """Events and audit."""
 
     TITLE = "Events"
+    PARTS = "books"
     DEFAULT_CSS = """
     EventsPane TabbedContent { height: 1fr; }
     """
@@ -34,7 +35,7 @@ class EventsPane(Pane):
                     [
                         Column("At", lambda each: show.clock(each["at"])),
                         Column("What", lambda each: each["kind"]),
-                        Column("Of", lambda each: self.console.names.subject(each["subject"])[:40]),
+                        Column("Of", lambda each: show.short(self.console.names.subject(each["subject"]))[:40]),
                         Column("Text", lambda each: each["text"][:120]),
                         Column("Trace", lambda each: self.dim(each["trace"]), wide=150),
                     ],
@@ -49,7 +50,7 @@ class EventsPane(Pane):
                         Column("At", lambda each: show.clock(each["at"])),
                         Column("Who", lambda each: each["actor"].partition(" (")[0]),
                         Column("Did", lambda each: each["action"]),
-                        Column("To", lambda each: self.console.names.subject(each["subject"])[:50]),
+                        Column("To", lambda each: show.short(self.console.names.subject(each["subject"]))[:50]),
                         Column(
                             "Status",
                             lambda each: self._status(each["status"]),
@@ -67,11 +68,6 @@ class EventsPane(Pane):
     def heard(self, event: Event) -> None:
         self.refresh_soon()
 
-    @property
-    def listing(self) -> Listing:
-        book = self.query_one("#books", TabbedContent).active.removeprefix("book-")
-        return self.query_one(f"#{book}", Listing)
-
     async def _events(self, words: str, limit: int, cursor: str | None) -> tuple[list[Document], str | None]:
         return await self._read("/v1/events", words, limit, cursor)
 
@@ -85,23 +81,10 @@ class EventsPane(Pane):
         return items, following
 
     async def load(self) -> None:
-        listing = self.listing
-        if listing.id == "audit" and self.console.scope != "admin":
-            listing.say_empty(f"the audit log needs a token of scope admin; yours has {self.console.scope}")
+        if self.part == "audit" and self.console.scope != "admin":
+            self.listing.say_empty(f"the audit log needs a token of scope admin; yours has {self.console.scope}")
             return
-        await listing.refill()
-
-    @on(TabbedContent.TabActivated, "#books")
-    def _book_chosen(self, message: TabbedContent.TabActivated) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
-        if self.looked_at:
-            self.focus_first()
-
-    @on(Listing.Wanted)
-    def _look_again(self, message: Listing.Wanted) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
+        await super().load()
 
     @on(Listing.Opened)
     def _open(self, message: Listing.Opened) -> None:
@@ -112,6 +95,3 @@ class EventsPane(Pane):
 
     def call_shown(self) -> Call | None:
         return get(f"/v1/{self.listing.id}", words=self.listing.words)
-
-    def focus_first(self) -> None:
-        self.listing.rows.focus()

@@ -85,11 +85,6 @@ class HealthPane(Pane):
     async def load(self) -> None:
         await self.listing.refill()
 
-    @on(Listing.Wanted)
-    def _look_again(self, message: Listing.Wanted) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
-
     @on(Listing.Chosen)
     def _explain(self, message: Listing.Chosen) -> None:
         message.stop()

@@ -18,17 +18,18 @@ from tui.dialogs.confirm import ConfirmDialog
 from tui.dialogs.facts import FactsDialog
 from tui.dialogs.server import release_dialog
 from tui.listing import Column, Listing
-from tui.pane import Pane
+from tui.pane import PartsPane
 from tui.panes.pool import wanted
 from tui.themes import holder_colour
 
 LIVE_STATES = ["queued", "granted", "active"]
 
 
-class LeasesPane(Pane):
+class LeasesPane(PartsPane):
     """Clients and leases."""
 
     TITLE = "Leases"
+    PARTS = "kinds"
     TOPICS = frozenset({"lease", "client"})
     LIVE_S = 5.0
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -57,7 +58,7 @@ class LeasesPane(Pane):
                         Column("Since", lambda each: show.ago(each["granted_at"] or each["queued_at"])),
                         Column("Ends in", lambda each: show.until(each["expires_at"]), wide=110),
                         Column("Prio", lambda each: str(each["priority"]), wide=100),
-                        Column("Program", lambda each: each["program"][:40] or "–"),
+                        Column("Program", lambda each: show.program(each["program"], 40) or "–"),
                         Column("Why", lambda each: each["reason"][:60], wide=100),
                         Column("Where", lambda each: " ".join(each["filters"])[:40], wide=140),
                         Column("Lease", lambda each: self.dim(each["id"]), wide=170),
@@ -82,7 +83,7 @@ class LeasesPane(Pane):
                         Column("Calls", lambda each: show.amount(each["calls"]), wide=110),
                         Column("Waits", lambda each: show.amount(each["round_trips"]), wide=110),
                         Column("Bytes", lambda each: show.size(each["bytes"]), wide=110),
-                        Column("Program", lambda each: each["program"][:50] or "–", wide=90),
+                        Column("Program", lambda each: show.program(each["program"], 50) or "–", wide=90),
                     ],
                     self._sessions,
                     key=lambda each: f"{each['lease_id']} {each['server_id']}",
@@ -119,11 +120,6 @@ class LeasesPane(Pane):
     def _client_state(self, client: Document) -> Text:
         return self.state("revoked") if client["revoked_at"] else self.state("ok", "enrolled")
 
-    @property
-    def listing(self) -> Listing:
-        kind = self.query_one("#kinds", TabbedContent).active.removeprefix("kind-")
-        return self.query_one(f"#{kind}", Listing)
-
     def _leases_call(self, words: str = "") -> Call:
         return get("/v1/leases", newest=True, state=None if self.ended_too else LIVE_STATES, words=words)
 
@@ -140,26 +136,10 @@ class LeasesPane(Pane):
         await self.console.learn(each["group_id"] for each in items)
         return items, following
 
-    async def load(self) -> None:
-        await self.listing.refill()
-
-    @on(TabbedContent.TabActivated, "#kinds")
-    def _kind_chosen(self, message: TabbedContent.TabActivated) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
-        self.refresh_bindings()
-        if self.looked_at:
-            self.focus_first()
-
-    @on(Listing.Wanted)
-    def _look_again(self, message: Listing.Wanted) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        kind = self.query_one("#kinds", TabbedContent).active if self.is_mounted else ""
-        wanted_in = {"release": "kind-leases", "all": "kind-leases", "edit": "kind-clients", "revoke": "kind-clients"}
-        return kind == wanted_in[action] if action in wanted_in else True
+        part = self.part if self.is_mounted else ""
+        wanted_in = {"release": "leases", "all": "leases", "edit": "clients", "revoke": "clients"}
+        return part == wanted_in[action] if action in wanted_in else True
 
     def action_all(self) -> None:
         """Show ended leases as well, or not."""
@@ -223,9 +203,6 @@ class LeasesPane(Pane):
                 self._leases_call(listing.words) if listing.id == "leases" else get("/v1/clients", name=listing.words)
             )
         return Call("GET", at(str(listing.id), chosen["id"]))
-
-    def focus_first(self) -> None:
-        self.listing.rows.focus()
 
 
 def limit(value: int | None, form: object = str) -> str:

@@ -19,7 +19,7 @@ from tui.dialogs.drain import DrainDialog
 from tui.dialogs.facts import FactsDialog
 from tui.dialogs.server import ServerDialog
 from tui.listing import Column, Listing
-from tui.pane import Pane
+from tui.pane import FilteredPane
 from tui.pool_map import PoolMap
 
 MOST_AT_ONCE = 48
@@ -49,7 +49,7 @@ class Gauge(Vertical):
         line.display = bool(past)
 
 
-class PoolPane(Pane):
+class PoolPane(FilteredPane):
     """Pool."""
 
     TITLE = "Pool"
@@ -72,7 +72,6 @@ class PoolPane(Pane):
     def __init__(self) -> None:
         super().__init__(id="pool", classes="-nobody-waits")
         self._outline_at = -OUTLINE_EVERY_S
-        self._typed = 0
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="gauges"):
@@ -100,8 +99,8 @@ class PoolPane(Pane):
         return self.query_one("#map", PoolMap)
 
     @property
-    def words(self) -> str:
-        return self.query_one("#words", Input).value.strip()
+    def main(self) -> PoolMap:
+        return self.map
 
     def _client(self, lease: Document) -> str:
         return self.console.names.of(lease["client_id"])
@@ -166,37 +165,9 @@ class PoolPane(Pane):
             call = Call("GET", at("leases", message.document["id"]))
             self.console.push_screen(FactsDialog("Waiting request", message.document, call))
 
-    @on(Listing.Wanted)
-    def _look_again(self, message: Listing.Wanted) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
-
-    def action_filter(self) -> None:
-        self.add_class("-filtering")
-        self.query_one("#words", Input).focus()
-
-    def action_clear_filter(self) -> None:
-        self.query_one("#words", Input).value = ""
-        self.remove_class("-filtering")
-        self.map.focus()
-
-    @on(Input.Changed, "#words")
-    def _type(self, message: Input.Changed) -> None:
-        message.stop()
-        self._typed += 1
-        typed = self._typed
-        self.set_timer(0.2, lambda: self._look(typed))
-
-    def _look(self, typed: int) -> None:
-        if typed == self._typed:
-            self._outline_at = -OUTLINE_EVERY_S
-            self.refresh_soon(0.01)
-
-    @on(Input.Submitted, "#words")
-    def _keep(self, message: Input.Submitted) -> None:
-        message.stop()
-        self.set_class(bool(self.words), "-filtering")
-        self.map.focus()
+    def words_changed(self) -> None:
+        self._outline_at = -OUTLINE_EVERY_S
+        super().words_changed()
 
     def action_drain(self) -> None:
         """Take the server under the cursor out of service, or put it back."""
@@ -212,9 +183,6 @@ class PoolPane(Pane):
         if gpu is not None:
             return Call("GET", at("gpus", gpu["id"]), command="gpuferry list")
         return Call("GET", at("servers", server["id"]), command="gpuferry list")
-
-    def focus_first(self) -> None:
-        self.map.focus()
 
 
 def wanted(lease: Document) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.text import Text
@@ -64,7 +65,7 @@ class RunsPane(Pane):
     LIVE_S = 3.0
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "ask('cancel')", "Cancel"),
-        Binding("t", "ask('retry')", "Retry"),
+        Binding("t", "ask('retry')", "Retry, resume"),
         Binding("b", "ask('roll-back')", "Roll back"),
         Binding("w", "only_now", "Under way only"),
     ]
@@ -77,8 +78,8 @@ class RunsPane(Pane):
     RunsPane ProgressBar Bar { width: 24; }
     RunsPane #why { height: auto; max-height: 5; color: $error; }
     RunsPane #detail { height: 1fr; }
-    RunsPane #steps { width: 1fr; height: 1fr; }
-    RunsPane #log { display: none; width: 50; height: 1fr; background: $surface; }
+    RunsPane #steps { width: 1fr; height: 3fr; }
+    RunsPane #log { display: none; width: 1fr; height: 2fr; margin-top: 1; background: $surface; }
     """
 
     def __init__(self) -> None:
@@ -109,7 +110,7 @@ class RunsPane(Pane):
                 yield Static(id="told")
                 yield ProgressBar(total=1.0, show_eta=False)
             yield Static(id="why", markup=False)
-            with Horizontal(id="detail"):
+            with Vertical(id="detail"):
                 yield DataTable(id="steps", cursor_type="row", cell_padding=1)
                 yield Log(id="log", auto_scroll=True, max_lines=2000)
 
@@ -134,11 +135,6 @@ class RunsPane(Pane):
 
     async def load(self) -> None:
         await self.listing.refill()
-
-    @on(Listing.Wanted)
-    def _look_again(self, message: Listing.Wanted) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
 
     @on(Listing.Chosen)
     def _show(self, message: Listing.Chosen) -> None:
@@ -210,7 +206,7 @@ class RunsPane(Pane):
             "roll-back": f"What the run {name} did is taken back, from the last step to the first.",
         }[what]
         label = {"cancel": "Cancel the run", "retry": "Retry", "roll-back": "Roll back"}[what]
-        call = Call("POST", at("runs", run["id"], what))
+        call = Call("POST", at("runs", run["id"], what), command=f"gpuferry runs {what} {run['id']}")
         dialog = ConfirmDialog(label, text, [call], label, danger=what != "retry")
         if await self.console.push_screen_wait(dialog):
             self.refresh_soon(0.01)
@@ -229,7 +225,9 @@ class RunsPane(Pane):
 
     def call_shown(self) -> Call | None:
         chosen = self.listing.chosen
-        return Call("GET", at("runs", chosen["id"])) if chosen else self._call(self.listing.words)
+        if chosen is None:
+            return replace(self._call(self.listing.words), command="gpuferry runs list")
+        return Call("GET", at("runs", chosen["id"]), command=f"gpuferry runs show {chosen['id']}")
 
     def focus_first(self) -> None:
         self.listing.rows.focus()

@@ -16,7 +16,7 @@ from tui import administration, show
 from tui.calls import Call, Document, at, get
 from tui.dialogs.facts import FactsDialog
 from tui.listing import Column, Listing, Source
-from tui.pane import Pane
+from tui.pane import PartsPane
 
 PATHS = {
     "settings": "/v1/settings",
@@ -30,10 +30,11 @@ PATHS = {
 ADMINS_ONLY = ("tokens", "enrolments")
 
 
-class SettingsPane(Pane):
+class SettingsPane(PartsPane):
     """Settings."""
 
     TITLE = "Settings"
+    PARTS = "rooms"
     TOPICS = frozenset({"host-key", "client", "group"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("e", "edit", "Edit"),
@@ -181,14 +182,6 @@ class SettingsPane(Pane):
 
     # Reading
 
-    @property
-    def room(self) -> str:
-        return self.query_one("#rooms", TabbedContent).active.removeprefix("room-")
-
-    @property
-    def listing(self) -> Listing:
-        return self.query_one(f"#{self.room}", Listing)
-
     def _source(self, name: str) -> Source:
         async def read(words: str, limit: int, cursor: str | None) -> tuple[list[Document], str | None]:
             items, following = await self.appliance.page(get(PATHS[name]), limit, cursor)
@@ -218,32 +211,19 @@ class SettingsPane(Pane):
         return await self.appliance.send(get("/v1/certificates")), None
 
     async def load(self) -> None:
-        if self.room in ADMINS_ONLY and self.console.scope != "admin":
+        if self.part in ADMINS_ONLY and self.console.scope != "admin":
             self.listing.say_empty(f"this needs a token of scope admin; yours has {self.console.scope}")
             return
-        await self.listing.refill()
-
-    @on(TabbedContent.TabActivated, "#rooms")
-    def _room_chosen(self, message: TabbedContent.TabActivated) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
-        self.refresh_bindings()
-        if self.looked_at:
-            self.focus_first()
-
-    @on(Listing.Wanted)
-    def _look_again(self, message: Listing.Wanted) -> None:
-        message.stop()
-        self.refresh_soon(0.01)
+        await super().load()
 
     @on(Listing.Chosen)
     def _explain(self, message: Listing.Chosen) -> None:
         message.stop()
         each = message.document
-        if message.listing.id != self.room:
+        if message.listing.id != self.part:
             return
-        about = self.meanings.get(each["name"], {}) if each and self.room == "settings" else {}
-        text = administration.ABOUT[self.room]
+        about = self.meanings.get(each["name"], {}) if each and self.part == "settings" else {}
+        text = administration.ABOUT[self.part]
         if about:
             bounds = [
                 f"{word} {about[key]:g}"
@@ -256,7 +236,7 @@ class SettingsPane(Pane):
     # Changing
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        room = self.room if self.is_mounted else ""
+        room = self.part if self.is_mounted else ""
         rooms = {
             "edit": ("settings", "groups", "vcenters"),
             "new": ("groups", "tokens", "enrolments", "vcenters"),
@@ -277,15 +257,15 @@ class SettingsPane(Pane):
         chosen = self.listing.chosen
         if chosen is not None:
             about = self.meanings.get(chosen["name"], {})
-            self._ask(administration.edit(self.room, chosen, about))
+            self._ask(administration.edit(self.part, chosen, about))
 
     def action_new(self) -> None:
-        self._ask(administration.new(self.room))
+        self._ask(administration.new(self.part))
 
     def action_remove(self) -> None:
         chosen = self.listing.chosen
         if chosen is not None:
-            self._ask(administration.remove_dialog(self.room, chosen))
+            self._ask(administration.remove_dialog(self.part, chosen))
 
     def action_confirm_key(self) -> None:
         chosen = self.listing.chosen
@@ -297,19 +277,16 @@ class SettingsPane(Pane):
         message.stop()
         if message.document is None:
             return
-        if self.room == "settings":
+        if self.part == "settings":
             self.action_edit()
         else:
             self.console.push_screen(FactsDialog(message.listing.title, message.document, self.call_shown()))
 
     def call_shown(self) -> Call | None:
         chosen = self.listing.chosen
-        if chosen is None or self.room in ("settings", "certificates", "enrolments", "host-keys"):
-            return get(PATHS[self.room])
-        return Call("GET", at(self.room, chosen["id"]))
-
-    def focus_first(self) -> None:
-        self.listing.rows.focus()
+        if chosen is None or self.part in ("settings", "certificates", "enrolments", "host-keys"):
+            return get(PATHS[self.part])
+        return Call("GET", at(self.part, chosen["id"]))
 
 
 def quota(value: float | None, form: Any = str) -> str:

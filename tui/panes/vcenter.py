@@ -18,10 +18,10 @@ from tui.calls import Call, Document, at, get
 from tui.dialogs.drain import DrainDialog
 from tui.dialogs.form import Form
 from tui.inventory_tree import InventoryTree, Item
-from tui.pane import Pane
+from tui.pane import FilteredPane
 
 
-class VcenterPane(Pane):
+class VcenterPane(FilteredPane):
     """vCenter."""
 
     TITLE = "vCenter"
@@ -50,7 +50,6 @@ class VcenterPane(Pane):
 
     def __init__(self) -> None:
         super().__init__(id="vcenter-pane")
-        self._typed = 0
 
     def compose(self) -> ComposeResult:
         yield Input(placeholder="part of a host's, GPU's or VM's name; Esc clears", id="words", compact=True)
@@ -67,8 +66,8 @@ class VcenterPane(Pane):
         return self.query_one("#tree", InventoryTree)
 
     @property
-    def words(self) -> str:
-        return self.query_one("#words", Input).value.strip()
+    def main(self) -> InventoryTree:
+        return self.tree_
 
     async def load(self) -> None:
         known: list[tuple[Document, Document | None, str]] = []
@@ -201,30 +200,6 @@ class VcenterPane(Pane):
             return
         await self.console.push_screen_wait(DrainDialog(exact[0]["id"]))
 
-    # Filter
-
-    def action_filter(self) -> None:
-        self.add_class("-filtering")
-        self.query_one("#words", Input).focus()
-
-    def action_clear_filter(self) -> None:
-        self.query_one("#words", Input).value = ""
-        self.remove_class("-filtering")
-        self.tree_.focus()
-
-    @on(Input.Changed, "#words")
-    def _type(self, message: Input.Changed) -> None:
-        message.stop()
-        self._typed += 1
-        typed = self._typed
-        self.set_timer(0.2, lambda: self.refresh_soon(0.01) if typed == self._typed else None)
-
-    @on(Input.Submitted, "#words")
-    def _keep(self, message: Input.Submitted) -> None:
-        message.stop()
-        self.set_class(bool(self.words), "-filtering")
-        self.tree_.focus()
-
     def call_shown(self) -> Call | None:
         item = self.tree_.item
         if item is None:
@@ -235,6 +210,3 @@ class VcenterPane(Pane):
             at("vcenters", item.vcenter, "inventory"),
             command=f"gpuferry vcenter hosts --vcenter {name['address']} --user {name['username']}",
         )
-
-    def focus_first(self) -> None:
-        self.tree_.focus()
