@@ -28,7 +28,7 @@ from appliance.feasibility import RequestRefusedError
 from appliance.filters import FilterError, parse_filters
 from appliance.ledger import Ledger
 from appliance.outgoing import Outgoing
-from appliance.peers import Directory, enrol
+from appliance.peers import Directory, enrol_together
 from appliance.placement import RequestError, Shape
 from appliance.pool import OvercommittedError
 from appliance.questions import Questions
@@ -158,8 +158,8 @@ class ControlLoop:
             posted, self._posted = self._posted, []
         for action in posted:
             action()
-        for knock in knocks:
-            self._enrol(knock)
+        if knocks:
+            self._enrol(knocks)
         decisions = [each for each in (self._read(source, now) for source in incoming) if each is not None]
         ticking = now >= self._tick_at
         if ticking:
@@ -246,25 +246,31 @@ class ControlLoop:
 
     # What arrives
 
-    def _enrol(self, knock: Knock) -> None:
-        try:
-            wanted = decode(knock.frame)
-        except MalformedMessageError as wrong:
-            self.bus.answer(knock.route, encode(messages.Refused("malformed", printable(str(wrong)))))
+    def _enrol(self, knocks: list[Knock]) -> None:
+        asked: list[tuple[Knock, messages.Enrol]] = []
+        for knock in knocks:
+            try:
+                wanted = decode(knock.frame)
+                if isinstance(wanted, messages.Enrol):
+                    asked.append((knock, wanted))
+                    continue
+                reason = "enrol first"
+            except MalformedMessageError as wrong:
+                reason = printable(str(wrong))
+            self.bus.answer(knock.route, encode(messages.Refused("malformed", reason)))
+        if not asked:
             return
-        if not isinstance(wanted, messages.Enrol):
-            self.bus.answer(knock.route, encode(messages.Refused("malformed", "enrol first")))
-            return
-        made = self._guarded(lambda: enrol(self.engine, knock.key, wanted))
-        if isinstance(made, Peer):
-            log.info("enrolled", peer=made.id, name=wanted.name)
-            self._changes_at = 0.0
-            # Once for all that knock together: the key that this one replaces, if it does, is not let in any more.
-            self._refresh = True
-            answer: Any = messages.Enrolled(made.id, wanted.name, self.instances.endpoints)
-        else:
-            answer = made or messages.Refused("unavailable", "the appliance's database does not answer; try again")
-        self.bus.answer(knock.route, encode(answer))
+        made = self._guarded(lambda: enrol_together(self.engine, [(knock.key, wanted) for knock, wanted in asked]))
+        for (knock, wanted), peer in zip(asked, made or [None] * len(asked), strict=True):
+            if isinstance(peer, Peer):
+                log.info("enrolled", peer=peer.id, name=wanted.name)
+                self._changes_at = 0.0
+                # The key that this one replaces, if it does, is not let in any more.
+                self._refresh = True
+                answer: Any = messages.Enrolled(peer.id, wanted.name, self.instances.endpoints)
+            else:
+                answer = peer or messages.Refused("unavailable", "the appliance's database does not answer; try again")
+            self.bus.answer(knock.route, encode(answer))
 
     def _read(self, source: Incoming, now: float) -> Decision | None:
         """Answer what needs no decision; return what does."""

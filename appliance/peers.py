@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Engine, delete, select
@@ -121,53 +122,62 @@ def new_enrolment_token(engine: Engine, role: str, *, name: str = "", group: str
 
 def enrol(engine: Engine, key: str, wanted: Enrol) -> Peer | Refused:
     """Use up a token and enrol `key`. A machine that had a key gets the new one; its old key is worth nothing."""
+    return enrol_together(engine, [(key, wanted)])[0]
+
+
+def enrol_together(engine: Engine, knocks: Sequence[tuple[str, Enrol]]) -> list[Peer | Refused]:
+    """The same for all that knock at a time: a disk that is overrun makes each commit slow, so they share one."""
     with writing(engine) as session:
-        token = session.scalars(
-            select(EnrolmentToken).where(EnrolmentToken.digest == digest(wanted.token)).with_for_update()
-        ).one_or_none()
-        if token is not None and token.used_at is not None and (made := _made_with(session, token, key)):
-            # The answer was lost, or slow: whoever has the key and the ticket is who asked before.
-            return made
-        problem = _token_problem(token, wanted)
-        if problem or token is None:
-            session.add(Audit(actor=f"key {key[:12]}…", action="enrol", subject=wanted.name[:200], status=403))
-            return Refused("token", problem)
-        name = (token.name or wanted.name)[:200]
-        if key_in_use(session, key):
-            return Refused("key", "this key is enrolled already")
-        row: Server | Client | None
-        if token.role == SERVER:
-            row = session.scalars(select(Server).where(Server.name == name)).one_or_none()
-        else:
-            row = session.scalars(select(Client).where(Client.name == name)).one_or_none()
-        if row is not None and not token.name and not _revoked(row):
-            return Refused(
-                "name",
-                f"{name!r} is enrolled already: to replace its key, make the ticket for that name "
-                f"(`gpuferry appliance token --enrol {token.role} --name {name}`)",
-            )
-        if row is None:
-            row = (
-                Server(id=new_id("server"), name=name)
-                if token.role == SERVER
-                else Client(id=new_id("client"), name=name, group_id=token.group_id or "")
-            )
-            session.add(row)
-        row.public_key, row.key_since = key, now()
-        session.execute(delete(SpareKey).where(SpareKey.peer_id == row.id))
-        row.hostname = wanted.hostname[:200]
-        if isinstance(row, Server):
-            if row.state == ServerState.REVOKED:
-                row.state = ServerState.ACTIVE
-        else:
-            row.revoked_at = None
-            row.group_id = token.group_id or row.group_id
-        token.used_at, token.used_by = now(), row.id
-        session.add(Event(kind=f"{token.role}.enrolled", subject=row.id, text=f"{name} was enrolled"))
-        session.add(Audit(actor=token.id, action="enrol", subject=row.id, status=200))
-        session.flush()
-        note_changes(session.connection(), [(token.role, row.id)])
-        return Peer(row.id, token.role, key)
+        return [_enrol(session, key, wanted) for key, wanted in knocks]
+
+
+def _enrol(session: Session, key: str, wanted: Enrol) -> Peer | Refused:
+    token = session.scalars(
+        select(EnrolmentToken).where(EnrolmentToken.digest == digest(wanted.token)).with_for_update()
+    ).one_or_none()
+    if token is not None and token.used_at is not None and (made := _made_with(session, token, key)):
+        # The answer was lost, or slow: whoever has the key and the ticket is who asked before.
+        return made
+    problem = _token_problem(token, wanted)
+    if problem or token is None:
+        session.add(Audit(actor=f"key {key[:12]}…", action="enrol", subject=wanted.name[:200], status=403))
+        return Refused("token", problem)
+    name = (token.name or wanted.name)[:200]
+    if key_in_use(session, key):
+        return Refused("key", "this key is enrolled already")
+    row: Server | Client | None
+    if token.role == SERVER:
+        row = session.scalars(select(Server).where(Server.name == name)).one_or_none()
+    else:
+        row = session.scalars(select(Client).where(Client.name == name)).one_or_none()
+    if row is not None and not token.name and not _revoked(row):
+        return Refused(
+            "name",
+            f"{name!r} is enrolled already: to replace its key, make the ticket for that name "
+            f"(`gpuferry appliance token --enrol {token.role} --name {name}`)",
+        )
+    if row is None:
+        row = (
+            Server(id=new_id("server"), name=name)
+            if token.role == SERVER
+            else Client(id=new_id("client"), name=name, group_id=token.group_id or "")
+        )
+        session.add(row)
+    row.public_key, row.key_since = key, now()
+    session.execute(delete(SpareKey).where(SpareKey.peer_id == row.id))
+    row.hostname = wanted.hostname[:200]
+    if isinstance(row, Server):
+        if row.state == ServerState.REVOKED:
+            row.state = ServerState.ACTIVE
+    else:
+        row.revoked_at = None
+        row.group_id = token.group_id or row.group_id
+    token.used_at, token.used_by = now(), row.id
+    session.add(Event(kind=f"{token.role}.enrolled", subject=row.id, text=f"{name} was enrolled"))
+    session.add(Audit(actor=token.id, action="enrol", subject=row.id, status=200))
+    session.flush()
+    note_changes(session.connection(), [(token.role, row.id)])
+    return Peer(row.id, token.role, key)
 
 
 def key_in_use(session: Session, key: str) -> bool:

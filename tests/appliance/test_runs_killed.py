@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from provisioned import GuestSite, guest_site, server_wanted
-from provisioning_site import PATIENCE_S
+from provisioning_site import PATIENCE_S, until
 from service_site import ENVIRONMENT
 from sqlalchemy import select
 
@@ -35,6 +35,7 @@ def site(tmp_path: Path, new_database: Callable[[str], str]) -> Iterator[GuestSi
 
 def outcome(site: GuestSite, run: Any) -> dict[str, Any]:
     """All that a run leaves, without names that are new each time."""
+    until(lambda: site.host(REBOOTS)["tag"] == "gpu-server", "tags are looked at every other second")
     inventory = site.inventory()
     [server] = [each for each in site.get("/v1/servers")["items"] if each["name"] == run["subject"]]
     gpus = [each for each in site.get("/v1/gpus")["items"] if each["server_id"] == server["id"]]

@@ -43,7 +43,7 @@ def enrol(layout: Layout, version: Path, ticket: str, name: str) -> None:
             errors="replace",
             check=False,
             cwd="/",
-            timeout=90,
+            timeout=150,
         )
         if done.returncode != 0 or not made.exists():
             reason = done.stderr.strip().replace("gpuferry: ", "", 1) or f"status {done.returncode}"

@@ -22,7 +22,7 @@ class EnrolmentError(RuntimeError):
     """The appliance did not enrol this machine; the text says why and what to do."""
 
 
-def enrol(ticket: Ticket, role: str, name: str = "", version: str = "", timeout_s: float = 15.0) -> Identity:
+def enrol(ticket: Ticket, role: str, name: str = "", version: str = "", timeout_s: float = 30.0) -> Identity:
     """Make a key pair and have the appliance enrol it under this ticket. Raises EnrolmentError.
 
     `timeout_s` is the time to connect in.
