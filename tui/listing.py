@@ -5,7 +5,7 @@ Textual's DataTable draws what is visible; this keeps its rows in step with the 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import DataTable, Input
-from textual.widgets.data_table import CellDoesNotExist, RowDoesNotExist
+from textual.widgets.data_table import CellDoesNotExist, RowDoesNotExist, RowKey
 
 from tui.calls import Document
 
@@ -35,7 +35,20 @@ class Column:
     width: int | None = None
 
 
-class Rows(DataTable[Any]):
+class Table(DataTable[Any]):
+    """DataTable whose columns are as wide as their content, on a busy machine as well."""
+
+    def _update_dimensions(self, new_rows: Iterable[RowKey]) -> None:
+        # Columns get their widths when the table is next idle. A line that was drawn before that, on a busy machine, is
+        # kept by DataTable as it was, cut to the old widths, until something in it changes.
+        widths = [each.content_width for each in self.ordered_columns]
+        super()._update_dimensions(new_rows)
+        if widths != [each.content_width for each in self.ordered_columns]:
+            self._clear_caches()
+            self.refresh()
+
+
+class Rows(Table):
     """A table of rows that says when its end comes near."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

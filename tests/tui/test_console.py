@@ -18,6 +18,7 @@ from console_site import (
     token_of,
     until,
 )
+from textual.app import App, ComposeResult
 from textual.widgets import Button, Input
 
 from tui.dialogs.command import CommandDialog
@@ -25,11 +26,30 @@ from tui.dialogs.confirm import ConfirmDialog
 from tui.dialogs.drain import DrainDialog
 from tui.dialogs.help import HelpDialog
 from tui.dialogs.server import ServerDialog
-from tui.listing import Listing
+from tui.listing import Listing, Table
 from tui.panes.health import HealthPane
 from tui.panes.leases import LeasesPane
 from tui.panes.pool import PoolPane
 from tui.pool_map import PoolMap, shares
+
+
+def test_columns_are_as_wide_as_their_content_when_a_line_was_drawn_early() -> None:
+    class Alone(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Table()
+
+    async def scenario() -> None:
+        app = Alone()
+        async with app.run_test(size=(60, 8)) as pilot:
+            table = app.query_one(Table)
+            table.add_columns("State", "Of")
+            await pilot.pause()
+            table.add_row("✖ failed", "esx-01.example.test")
+            for line in range(3):
+                table.render_line(line)  # what a busy machine does: drawn before the table was idle
+            await until(pilot, lambda: "✖ failed  esx-01.example.test" in screen_text(app))
+
+    asyncio.run(scenario())
 
 
 def test_shares_are_in_proportion_and_never_too_many() -> None:

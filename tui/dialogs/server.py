@@ -16,6 +16,7 @@ from tui.calls import Call, Document, at, change, get, remove
 from tui.dialogs.confirm import ConfirmDialog
 from tui.dialogs.dialog import Dialog
 from tui.dialogs.drain import DrainDialog
+from tui.listing import Table
 from tui.themes import holder_colour, sign
 
 
@@ -45,7 +46,7 @@ class ServerDialog(Dialog[None]):
         with Vertical(classes="box -broad") as box:
             box.border_title = "GPU server"
             yield Static("…", id="facts")
-            yield DataTable(cursor_type="row")
+            yield Table(cursor_type="row")
             yield Static(id="problem", markup=False)
             yield Footer(show_command_palette=False)
 

@@ -16,7 +16,7 @@ from tui import show
 from tui.calls import Call, Document, at, get
 from tui.dialogs.confirm import ConfirmDialog
 from tui.dialogs.facts import FactsDialog
-from tui.listing import Column, Listing
+from tui.listing import Column, Listing, Table
 from tui.pane import Pane
 
 UNDER_WAY = ("queued", "running", "cancelling", "rolling-back")
@@ -111,7 +111,7 @@ class RunsPane(Pane):
                 yield ProgressBar(total=1.0, show_eta=False)
             yield Static(id="why", markup=False)
             with Vertical(id="detail"):
-                yield DataTable(id="steps", cursor_type="row", cell_padding=1)
+                yield Table(id="steps", cursor_type="row", cell_padding=1)
                 yield Log(id="log", auto_scroll=True, max_lines=2000)
 
     def on_mount(self) -> None:
