@@ -163,7 +163,8 @@ class Appliance:
             problem = {
                 "detail": "%s %s was answered with status %d, not by a gpuferry appliance" % (method, path, error.code)
             }
-        text = str(problem["detail"]).rstrip(".") + "."
+        # Where in a request it is wrong is the name of an option here.
+        text = str(problem["detail"]).replace("body.", "").rstrip(".") + "."
         if error.code in REMEDIES:
             text += " " + REMEDIES[error.code]
         return ApplianceError(text, error.code, str(problem.get("trace", "")))

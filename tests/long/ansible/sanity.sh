@@ -12,7 +12,7 @@ trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree/ansible_collections/gpuferry" "$tree/home/.ansible/test/cache"
 cp -r "$root/ansible" "$tree/ansible_collections/gpuferry/pool"
 export HOME=$tree/home LANG=C.UTF-8 PATH=$programs:$PATH
-for version in 2{4..7}_{0..3}; do
+for version in 23_1_2 2{4..7}_{0..3}; do
   printf 'import ensurepip\nensurepip.bootstrap()\n' >"$HOME/.ansible/test/cache/get_pip_$version.py"
 done
 cd "$tree/ansible_collections/gpuferry/pool"
