@@ -284,7 +284,7 @@ class PoolMap(ScrollView, can_focus=True):
     def _gpu_line(self, gpu: Document, width: int) -> list[Segment]:
         wide = width >= 110
         dim = self.get_component_rich_style("pool-map--dim")
-        name_width = 24 if wide else 12
+        name_width = 24 if wide else 14
         name = gpu["name"].removeprefix("NVIDIA ")
         mark, colour = sign(gpu["state"])
         bad = gpu["bad"]

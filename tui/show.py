@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+UUID = re.compile(r"\b(GPU-[0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f-]+")
 LONG_ID = re.compile(r"\b([a-z-]+)-[0-9a-z]{21}([0-9a-z]{5})\b")
 
 
@@ -94,8 +95,8 @@ def program(text: str, most: int) -> str:
 
 
 def short(subject: str) -> str:
-    """A subject with its ids cut to what tells them apart: `run-01m827yhvxyrgc4cf2j8jz6sye` is `run …z6sye`."""
-    return LONG_ID.sub(lambda found: f"{found[1]} …{found[2]}", subject)
+    """A subject with its ids cut to what tells them apart: `run-01m827yhvxyrgc4cf2j8jz6sye` is `run …z6sye`, GPUs `GPU-8f6c1a2b…`."""
+    return UUID.sub(r"\1…", LONG_ID.sub(r"\1 …\2", subject))
 
 
 def counted(count: int, noun: str) -> str:

@@ -14,7 +14,7 @@ from tui.dialogs.dialog import CallDialog
 
 CHOICES = {
     "active": "In service: new leases may be placed on it",
-    "draining": "Drain: no new leases; those there end at the deadline; then maintenance",
+    "draining": "Drain: no new leases; maintenance at the deadline",
     "maintenance": "Maintenance now: its leases end at once",
 }
 
@@ -24,6 +24,7 @@ class DrainDialog(CallDialog):
 
     DEFAULT_CSS = """
     DrainDialog RadioSet { width: 100%; border: none; }
+    DrainDialog RadioSet:focus { border: none; }
     DrainDialog Input { width: 20; }
     DrainDialog .row { height: auto; }
     DrainDialog .row Label { padding: 1 1; }

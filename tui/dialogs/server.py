@@ -51,7 +51,7 @@ class ServerDialog(Dialog[None]):
             yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        self.query_one(DataTable).add_columns("GPU", "Memory", "Use", "Slice of", "Program", "State", "Lease")
+        self.query_one(DataTable).add_columns("GPU", "Memory", "Slice of", "Program", "Use", "State", "Lease")
         self.set_interval(5.0, self.action_read)
         self.action_read()
 
@@ -96,7 +96,7 @@ class ServerDialog(Dialog[None]):
             if first and gpu["id"] == self.gpu:
                 row = len(self.at)
             notes = gpu["state_reason"] or ", ".join(f"{each['check']} {each['value']}" for each in gpu["bad"])
-            table.add_row(name, memory, use, Text(notes[:34], style="dim"), "", gpu["state"], "")
+            table.add_row(name, memory, "", Text(notes[:26], style="dim"), use, gpu["state"], "")
             self.at.append((gpu, None))
             for held in gpu["slices"]:
                 colour = holder_colour(held["client"], self.console.theme)
@@ -104,9 +104,9 @@ class ServerDialog(Dialog[None]):
                 table.add_row(
                     "",
                     f"  {show.mib(held['memory_mib'])}{share}",
-                    "",
                     Text.assemble(("▊ ", colour), held["client"]),
                     show.program(held["program"], 26),
+                    "",
                     held["state"],
                     held["lease_id"],
                 )

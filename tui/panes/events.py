@@ -48,8 +48,8 @@ class EventsPane(PartsPane):
                     "Audit log: every write, let through or not",
                     [
                         Column("At", lambda each: show.clock(each["at"])),
-                        Column("Who", lambda each: each["actor"].partition(" (")[0]),
-                        Column("Did", lambda each: each["action"]),
+                        Column("Who", lambda each: show.short(each["actor"].partition(" (")[0])[:20]),
+                        Column("Did", lambda each: each["action"][:36]),
                         Column("To", lambda each: show.short(self.console.names.subject(each["subject"]))[:50]),
                         Column(
                             "Status",

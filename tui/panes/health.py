@@ -45,7 +45,7 @@ class HealthPane(Pane):
             "Health checks",
             [
                 Column("State", lambda each: self.state(each["state"])),
-                Column("Of", lambda each: self.console.names.subject(each["subject"])[:60]),
+                Column("Of", lambda each: show.short(self.console.names.subject(each["subject"]))[:60]),
                 Column("Check", lambda each: each["check"]),
                 Column("Value", lambda each: each["value"][:40]),
                 Column("Should be", lambda each: each["threshold"]),
