@@ -95,7 +95,7 @@ def program(text: str, most: int) -> str:
 
 
 def short(subject: str) -> str:
-    """A subject with its ids cut to what tells them apart: `run-01m827yhvxyrgc4cf2j8jz6sye` is `run …z6sye`, GPUs `GPU-8f6c1a2b…`."""
+    """A subject, its ids cut to what tells them apart: `run-01m8…8jz6sye` is `run …z6sye`, GPUs `GPU-8f6c1a2b…`."""
     return UUID.sub(r"\1…", LONG_ID.sub(r"\1 …\2", subject))
 
 

@@ -76,7 +76,7 @@ async def help_page(pilot: Pilot[int]) -> None:
 async def palette(pilot: Pilot[int]) -> None:
     await go_to(pilot, PoolPane)
     await pilot.press("ctrl+p")
-    await until(pilot, lambda: shows(pilot.app, "Go to Health"))  # type: ignore[arg-type]
+    await until(pilot, lambda: shows(pilot.app, "Go to Pool"))  # type: ignore[arg-type]
 
 
 SCREENS: dict[str, Step] = {
@@ -100,8 +100,8 @@ SCREENS: dict[str, Step] = {
     "palette": palette,
 }
 LOOKS = {theme.name.removeprefix("gpuferry-"): theme.name for theme in (DAY, COLOUR_BLIND, NO_COLOUR)}
-CHANGING = frozenset({"events", "audit", "health", "runs"})
-"""Screens whose rows depend on the order in which daemons were heard: only their frames are compared."""
+CHANGING = frozenset({"events", "audit", "health", "runs", "palette"})
+"""Screens whose rows depend on what was heard first: only their frames are compared."""
 
 
 @contextlib.contextmanager
