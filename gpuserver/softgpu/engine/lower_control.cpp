@@ -86,7 +86,13 @@ void Lowering::call(const Instruction& i) {
     } else {
         fail("expected a function");
     }
-    const auto given = items(arguments), results = items(returned);
+    const auto given = items(arguments);
+    auto results = items(returned);
+    // A definition in another unit may return nothing where this unit declares that it returns something (numba's C
+    // functions do). Linkers look at names alone; what is not returned has no value.
+    const bool elsewhere =
+        symbol.kind == Symbol::Kind::function && linked_.functions[symbol.index].module != lf_->module;
+    if (elsewhere && formals.size() == parameter_count) results = {};
     if (formals.size() != given.size() + results.size() || parameter_count != given.size())
         fail("the function takes " + std::to_string(parameter_count) + " arguments and returns " +
              std::to_string(formals.size() - parameter_count) + " values");

@@ -308,6 +308,37 @@ def test_linking_of_several_texts() -> None:
         link(first, second, second)
 
 
+def test_a_function_that_returns_less_than_another_unit_declares() -> None:
+    """Linkers look at names alone: numba declares C functions without a result as returning one."""
+    first = (
+        HEAD
+        + """
+.extern .func (.param .b32 r) consume (.param .b64 a, .param .b32 b);
+.visible .entry test(.param .u64 out) {
+    .reg .b32 %r<3>; .reg .b64 %o; .param .b64 a; .param .b32 b; .param .b32 r;
+    mov.u32 %r1, %tid.x;
+    ld.param.u64 %o, [out];
+    mad.wide.u32 %o, %r1, 4, %o;
+    st.param.b64 [a], %o;
+    st.param.b32 [b], %r1;
+    call.uni (r), consume, (a, b);
+    ret;
+}
+"""
+    )
+    body = "{ .reg .b64 %o; .reg .b32 %r; ld.param.u64 %o, [a]; ld.param.u32 %r, [b]; st.u32 [%o], %r; ret; }"
+    second = HEAD + f".visible .func consume (.param .b64 a, .param .b32 b) {body}"
+    out = np.full(32, 99, np.uint32)
+    with linked_program(first, second) as program:
+        program.launch("test", out)
+    assert out.tolist() == list(range(32))
+    with pytest.raises(EngineError, match="the function takes 1 arguments and returns 0 values"):
+        link(first, HEAD + ".visible .func consume (.param .b64 a) { ret; }")
+    # Within one unit it is a mistake.
+    with pytest.raises(EngineError, match="the function takes 2 arguments and returns 0 values"):
+        link(second + first.split("consume (.param .b64 a, .param .b32 b);")[1])
+
+
 def test_instruction_that_the_software_gpu_does_not_execute() -> None:
     body = """
     setp.eq.u32 %p1, %t, 77;
