@@ -51,6 +51,12 @@ options:
   retention_days:
     description: How long ended leases, events and audit rows are kept.
     type: int
+  renew_keys_days:
+    description: Days after which a server or client gets a new key; V(0) is only when somebody asks for it.
+    type: int
+  former_key_s:
+    description: How long the former key is still taken after the new one was first used.
+    type: float
   max_clock_skew_s:
     description: Above it, a health check warns of the clock.
     type: float
@@ -133,10 +139,18 @@ FLOATS = (
     "idle_after_s",
     "idle_notice_s",
     "drain_deadline_s",
+    "former_key_s",
     "max_clock_skew_s",
     "max_round_trip_us",
 )
-INTEGERS = ("slices_per_gpu", "retention_days", "max_temperature_c", "runs_per_vcenter", "guests_at_once")
+INTEGERS = (
+    "slices_per_gpu",
+    "retention_days",
+    "renew_keys_days",
+    "max_temperature_c",
+    "runs_per_vcenter",
+    "guests_at_once",
+)
 SECRETS = ("ssh_key", "ssh_password", "sudo_password")
 NAMES = (*FLOATS, *INTEGERS, *SECRETS, "prefer", "ssh_user", "server_defaults", "client_defaults")
 SEALED = "sealed"
