@@ -172,7 +172,7 @@ CHANGES = (
     (re.compile(r"▁(?: ▁)+"), "▁"),  # a sparkline is drawn in pieces, as many as its history has
 )
 CUT = 6
-"""A line that ends at the edge of its list may be so many letters longer or shorter: a time beside it takes more room."""
+"""A line that ends at the edge of its list may be so many letters longer or shorter, by the times that stand in it."""
 
 
 def plain(line: str) -> str:
