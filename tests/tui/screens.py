@@ -169,7 +169,10 @@ CHANGES = (
     (re.compile(r"\d+(?:\.\d+)?(?: (?:s|min|h|d)\b(?: \d+ min)?)?"), "#"),
     (re.compile(r"[─━╺╸╭╮╰╯│·╱]+"), " "),
     (re.compile(r"\s+"), " "),
+    (re.compile(r"▁(?: ▁)+"), "▁"),  # a sparkline is drawn in pieces, as many as its history has
 )
+CUT = 6
+"""A line that ends at the edge of its list may be so many letters longer or shorter, by the times that stand in it."""
 
 
 def plain(line: str) -> str:
@@ -195,3 +198,18 @@ def said(name: str, picture: str) -> list[str]:
     if name.rpartition("-")[0] in CHANGING:
         lines = [*lines[:3], *lines[-1:]]
     return sorted(lines)
+
+
+def differences(before: list[str], now: list[str]) -> list[str]:
+    """Lines that only one of two pictures has."""
+
+    def has(lines: list[str], line: str) -> bool:
+        return any(
+            each == line
+            or (abs(len(each) - len(line)) <= CUT < len(each) and (each.startswith(line) or line.startswith(each)))
+            for each in lines
+        )
+
+    return [f"- {each}" for each in before if not has(now, each)] + [
+        f"+ {each}" for each in now if not has(before, each)
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from console_site import ConsoleSite
-from screens import SIZES, lines_of, pictured_site, plain, said, take_all
+from screens import SIZES, differences, lines_of, pictured_site, plain, said, take_all
 
 KEPT = Path(__file__).resolve().parents[2] / "docs" / "console"
 
@@ -29,10 +29,9 @@ def test_kept_pictures_show_the_console_as_it_is(pictured: ConsoleSite, size: tu
     for file, picture in taken.items():
         name = file.removesuffix(".svg")
         assert len(lines_of(picture)) <= size[1]
-        before, now = said(name, kept[file]), said(name, picture)
-        if before != now:
-            stale[file] = [f"- {each}" for each in before if each not in now]
-            stale[file] += [f"+ {each}" for each in now if each not in before]
+        found = differences(said(name, kept[file]), said(name, picture))
+        if found:
+            stale[file] = found
     assert not stale, how
     grey = re.findall(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})\b", taken.get("pool-no-colour-80x24.svg", ""))
     window = {("ff", "5f", "57"), ("fe", "bc", "2e"), ("28", "c8", "40")}  # the drawn window's buttons
@@ -41,4 +40,6 @@ def test_kept_pictures_show_the_console_as_it_is(pictured: ConsoleSite, size: tu
 
 def test_what_changes_by_itself_is_left_out_of_a_comparison() -> None:
     assert plain("│ ● live 12:04:55  3 min  lease-01m82abcdefg │") == plain("● live 09:00:01 7 s lease-01zzzzzzzzz")
+    assert differences(["Queue # render-farm all pla"], ["Queue # render-farm all places"]) == []
+    assert differences(["● gpu-a01 ready"], ["○ gpu-a01 away"]) == ["- ● gpu-a01 ready", "+ ○ gpu-a01 away"]
     assert plain("● gpu-a01 ready") != plain("○ gpu-a01 away")

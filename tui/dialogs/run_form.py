@@ -44,12 +44,12 @@ class RunForm(Form):
         self.set_timer(LOOK_AFTER_S, lambda: self._look(typed, runs))
 
     def _look(self, typed: int, runs: list[Document]) -> None:
-        if typed == self._typed and self.allowed:
+        if typed == self._typed and self.allowed and not self._sending:
             self._tried = runs[0]
             self.query_one("#note", Static).update(Text("The appliance looks what would be done…", style="dim"))
             self._try(typed, runs)
 
-    @work(exclusive=True)
+    @work(exclusive=True, group="dry-run")  # of a group of its own: it must not cancel the start of the run itself
     async def _try(self, typed: int, runs: list[Document]) -> None:
         call = Call("POST", "/v1/runs", body={**runs[0], "dry_run": True})
         note = self.query_one("#note", Static)
