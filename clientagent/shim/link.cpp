@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 namespace gpuferry {
 namespace {
@@ -23,7 +24,7 @@ uint64_t nanoseconds() {
 }  // namespace
 
 Link::Link(int descriptor, Deliver deliver, Lost lost)
-    : connection_(descriptor), deliver_(deliver), report_lost_(lost), input_(input_size) {
+    : connection_(descriptor), deliver_(std::move(deliver)), report_lost_(std::move(lost)), input_(input_size) {
     gathered_.reserve(1u << 20);
     leaving_.reserve(1u << 20);
     // The program's signals are for the program's threads.
