@@ -86,8 +86,8 @@ def prepare_program(granted: messages.Granted, folder: Path) -> Dict[str, Any]:
     ways = accesses(granted)
     gpus = [ask_inventory(way.server, way.secret, way.lease)["gpus"] for way in ways]
     names = [f"secret-{os.getuid()}", *(f"secret-{os.getuid()}-{number}" for number in range(1, len(ways)))]
-    for way, name in zip(ways, names):
-        write_private(folder / name, way.secret.hex().encode() + b"\n")
+    for number, way in enumerate(ways):
+        write_private(folder / names[number], way.secret.hex().encode() + b"\n")
     settings = lease_settings(
         [way.server for way in ways], ways[0].lease, [folder / name for name in names], list(map(len, gpus))
     )

@@ -67,11 +67,12 @@ def run_alone(options: argparse.Namespace) -> int:
     files = [file.resolve() for file in options.secret_file]
     gpus: List[Dict[str, Any]] = []
     used: List[Tuple[str, Path, int]] = []  # server, secret, how many of its GPUs
-    for server, file in zip(options.server, files * len(options.server) if len(files) == 1 else files):
+    for number, server in enumerate(options.server):
+        file = files[number] if len(files) > 1 else files[0]
         missing = options.gpus - len(gpus)
         there = ask_inventory(server, read_secret(file))["gpus"]
         # The last one says itself what it lacks.
-        share = missing if len(used) == len(options.server) - 1 else min(missing, len(there))
+        share = missing if number == len(options.server) - 1 else min(missing, len(there))
         gpus += there[:share]
         if share:
             used.append((server, file, share))

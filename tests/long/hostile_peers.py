@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE.parent / "gpuserver" / "forwarding")]
 
 from gpu_server import GpuServer, gpu_server  # noqa: E402
 from test_forwarded_isolation import dial, hello  # noqa: E402
-from test_hostile_frames import OPERATIONS, connect, frame, handle, opening_frame  # noqa: E402
+from test_hostile_frames import connect, frame, handle, opening_frame  # noqa: E402
 from test_hostile_nvml import nvml_frame  # noqa: E402
 
 from gpuserver.protocol.handshake import CLIENT_HELLO, PROTOCOL_VERSION, Purpose  # noqa: E402

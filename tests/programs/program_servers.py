@@ -52,7 +52,9 @@ class ProgramServers:
             devices = int(str(options.get("devices", 1)))
             uuids = [f"GPU-{uuid.uuid4()}" for _ in range(devices)]
             spread = int(str(options.get("servers", 1)))
-            variables = self.variables | {f"GPUFERRY_SOFTGPU_{OPTIONS[name]}": value for name, value in key if name in OPTIONS}
+            variables = self.variables | {
+                f"GPUFERRY_SOFTGPU_{OPTIONS[name]}": value for name, value in key if name in OPTIONS
+            }
             servers = []
             for number in range(spread):
                 folder = self.folder / f"{len(self.running)}-{number}"

@@ -124,7 +124,8 @@ input()
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         assert process.stdout.readline() == "[1024, 768, 768] [0, 0, 0]\n"
         await_sessions(servers[0], 1)

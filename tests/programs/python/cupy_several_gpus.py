@@ -18,20 +18,21 @@ for number in range(count):
     with cupy.cuda.Device(number):
         a = cupy.asarray(matrix)
         x = cupy.asarray(values)
-        product = cupy.asnumpy(a @ a + number)
+        product = cupy.asnumpy((a[:, :, None] * a[None, :, :]).sum(axis=1) + number)
         kernel((40,), (256,), (x, np.int32(values.size)))
         print(number, np.array_equal(product, matrix @ matrix + number), np.array_equal(x.get(), 2 * values + 1))
         print(number, np.array_equal(cupy.sort(x).get(), np.sort(2 * values + 1)), float(a.sum()))
         kept.append(x)
-total = values * 0
-for number in range(count):  # each takes the sum so far from the one before, in streams that wait for its event
+total = 2 * values + 1
+carried = kept[0]
+done = cupy.cuda.Event()
+done.record()
+for number in range(1, count):  # each adds to the sum of the one before, in a stream that waits for its event
     with cupy.cuda.Device(number):
         stream = cupy.cuda.Stream(non_blocking=True)
-        if number:
-            stream.wait_event(done)
+        stream.wait_event(done)
         with stream:
-            moved = cupy.asarray(carried) if number else cupy.zeros(values.size)
-            carried = moved + kept[number]
+            carried = cupy.asarray(carried) + kept[number]
             done = stream.record()
         total = total + (2 * values + 1)
         stream.synchronize()
