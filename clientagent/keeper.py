@@ -78,19 +78,20 @@ def accesses(granted: messages.Granted) -> List[Access]:
 
 
 def prepare_program(granted: messages.Granted, folder: Path) -> Dict[str, Any]:
-    """Ask the servers whether they are there, and write into `folder` what the program's shim needs.
+    """Ask the servers whether they are there, and write into `folder` what the program's shim needs: one file with the
+    secret of each.
 
     Returns what `program_environment` takes: `settings` and `gpus`. Raises RunError.
     """
     ways = accesses(granted)
-    gpus = [gpu for way in ways for gpu in ask_inventory(way.server, way.secret, way.lease)["gpus"]]
-    if len(ways) > 1:
-        raise RunError(
-            f"{granted.lease} has GPUs of {len(ways)} servers, and one program can use those of one server alone"
-        )
-    secret_file = folder / f"secret-{os.getuid()}"
-    write_private(secret_file, ways[0].secret.hex().encode() + b"\n")
-    return {"settings": lease_settings(ways[0], secret_file, len(gpus)), "gpus": gpus}
+    gpus = [ask_inventory(way.server, way.secret, way.lease)["gpus"] for way in ways]
+    names = [f"secret-{os.getuid()}", *(f"secret-{os.getuid()}-{number}" for number in range(1, len(ways)))]
+    for number, way in enumerate(ways):
+        write_private(folder / names[number], way.secret.hex().encode() + b"\n")
+    settings = lease_settings(
+        [way.server for way in ways], ways[0].lease, [folder / name for name in names], list(map(len, gpus))
+    )
+    return {"settings": settings, "gpus": [gpu for each in gpus for gpu in each]}
 
 
 def start_keeper(identity: Identity, wanted: messages.RequestLease) -> int:

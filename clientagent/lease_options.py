@@ -60,5 +60,4 @@ def request_from(options: argparse.Namespace, instance: str, *, keeper: str = ""
         program=printable(program)[:500],
         trace=secrets.token_hex(8),
         keeper=keeper,
-        one_server=True,  # a program's library speaks to one server
     )

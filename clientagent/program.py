@@ -13,7 +13,7 @@ import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping, Sequence
 
 from gpuserver.protocol.handshake import HandshakeError, Purpose, introduce, receive_exactly
 
@@ -92,13 +92,20 @@ def program_environment(
     return environment
 
 
-def lease_settings(access: Access, secret_file: Path, devices: int) -> Dict[str, str]:
-    """What the shim must know to open a session under a lease."""
+def lease_settings(
+    servers: Sequence[str], lease: bytes, secret_files: Sequence[Path], devices: Sequence[int]
+) -> Dict[str, str]:
+    """What the shim must know to open its sessions under a lease: for each server its address, the file with its
+    secret and the number of its GPUs. The program numbers the GPUs in this order. Raises RunError."""
+    if len(servers) > 1:
+        for part in (*servers, *map(str, secret_files)):
+            if "," in part:
+                raise RunError(f"{part}: with several servers, neither address nor secret file may have a comma in it")
     return {
-        "GPUFERRY_SERVER": access.server,
-        "GPUFERRY_LEASE": access.lease.hex(),
-        "GPUFERRY_SECRET_FILE": str(secret_file),
-        "GPUFERRY_DEVICES": str(devices),
+        "GPUFERRY_SERVER": ",".join(servers),
+        "GPUFERRY_LEASE": lease.hex(),
+        "GPUFERRY_SECRET_FILE": ",".join(map(str, secret_files)),
+        "GPUFERRY_DEVICES": ",".join(map(str, devices)),
     }
 
 

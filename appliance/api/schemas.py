@@ -130,7 +130,7 @@ class LeaseShown(Shown):
 class LeaseWanted(Wanted):
     """A request. `client` may be left out with a token of scope `client`. `request` names it: the same name again is
     the same lease. A lease made here is kept until it is released; name a `keeper` (a process of the client, `agent`
-    for its agent) to have it end with that process. `one_server`: all GPUs of a single server, as one program needs."""
+    for its agent) to have it end with that process. `one_server`: all GPUs of a single server, or none."""
 
     client: Name | None = None
     request: Name | None = None

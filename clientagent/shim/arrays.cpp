@@ -40,7 +40,7 @@ CUresult create(Op op, Array* place, const CUDA_ARRAY3D_DESCRIPTOR* form, uint64
         return call.result();
     }
     const auto handle = call.results().take<uint64_t>();
-    handles_table().adopt(handle);
+    call.adopt(handle);
     const std::lock_guard held(lock);
     charges()[handle] = {context, bytes, *form, op == Op::create_mipmapped_array};
     *place = from_handle<Array>(handle);
@@ -85,6 +85,12 @@ void forget_arrays(const Context* context) {
         handles_table().forget(at->first);
         at = charges().erase(at);
     }
+}
+
+const Context* context_of_array(Handle array) {
+    const std::lock_guard held(lock);
+    const auto found = charges().find(array);
+    return found == charges().end() ? nullptr : found->second.context;
 }
 
 namespace shim {

@@ -11,5 +11,7 @@ bool array_holds(CUarray array, size_t x, size_t y, size_t z, const CUDA_MEMCPY3
 
 // A context is gone, and its arrays with it.
 void forget_arrays(const Context* context);
+// The context that an array was made in; null for what is no array of the program's.
+const Context* context_of_array(Handle array);
 
 }  // namespace gpuferry

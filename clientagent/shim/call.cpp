@@ -2,6 +2,7 @@
 
 #include "capture.h"
 #include "entry.h"
+#include "functions.h"
 
 namespace gpuferry {
 namespace {
@@ -24,15 +25,55 @@ CUresult error_of_stale(Kind kind) {
 
 }  // namespace
 
+void name_for_server(Call& call, CUmemLocation& location) {
+    if (location.type != CU_MEM_LOCATION_TYPE_DEVICE) return;
+    const Device* device = client().device(location.id);
+    if (!device) return;  // the server's driver says that it is none
+    call.go_to(*device->server, CUDA_ERROR_INVALID_DEVICE);
+    location.id = device->local;
+}
+void name_for_server(Call& call, CUmemAccessDesc& access) {
+    name_for_server(call, access.location);
+}
+void name_for_server(Call& call, CUmemAllocationProp& properties) {
+    name_for_server(call, properties.location);
+}
+void name_for_server(Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
+    name_for_server(call, allocation.poolProps.location);
+}
+void name_for_program(const Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
+    CUmemLocation& location = allocation.poolProps.location;
+    if (location.type == CU_MEM_LOCATION_TYPE_DEVICE) location.id = client().ordinal_of(call.server(), location.id);
+}
+
 void Call::put_handle(Kind kind, Handle handle) {
     if (kind == Kind::stream && handle != destroyed_) {
         const Handle resolved = resolve_stream(from_handle<CUstream>(handle));
-        if (resolved > 2 && !handles_table().living(Kind::stream, resolved)) fail(CUDA_ERROR_INVALID_HANDLE);
+        if (resolved > 2 && !handles_table().living(Kind::stream, resolved)) {
+            fail(CUDA_ERROR_INVALID_HANDLE);
+        } else if (resolved > 2) {
+            go_to(client().server_of(resolved));
+            of_object_ = handles_table().find<Context>(Kind::stream, resolved);
+        } else if (current_context()) {
+            go_to(current_server());  // the default stream is the current context's
+        }
         return fields_.put(resolved);
+    }
+    if (kind == Kind::function && client().has_several_servers() && handles_table().living(kind, handle)) {
+        CUresult failure = CUDA_SUCCESS;
+        const Function* function = find_function_on(server(), from_handle<CUfunction>(handle), failure);
+        if (!function)
+            fail(failure);
+        else
+            handle = function->handle;
     }
     // Of these, none is as wrong as a stale one.
     const bool needed = kind == Kind::event;
-    if ((handle || needed) && !handles_table().living(kind, handle)) fail(error_of_stale(kind));
+    if (!handles_table().living(kind, handle)) {
+        if (handle || needed) fail(error_of_stale(kind));
+    } else if (go_to(client().server_of(handle), error_of_stale(kind)) && kind == Kind::event && !of_object_) {
+        of_object_ = handles_table().find<Context>(kind, handle);
+    }
     fields_.put(handle);
 }
 
@@ -42,12 +83,23 @@ void Call::put_element(Kind kind, Handle handle) {
     put_handle(kind, handle);
 }
 
-// Whether the request may go: its handles are valid and its context has not failed.
+// Whether the request may go: its handles are valid and its context has not failed. Where the current context is of
+// another server's GPU, the object's own stands in, as any other one would.
 bool Call::admitted() {
     context_ = current_context();
     if (error_) return false;
-    if (context_) error_ = check_usable(context_);
-    return !error_;
+    if (!context_) return true;
+    error_ = check_usable(context_);
+    if (error_) return false;
+    if (server_ && context_->server != server_) {
+        const bool own = of_object_ && of_object_->server == server_ && !of_object_->destroyed;
+        context_ = own ? of_object_ : server_->primary;
+    }
+    return true;
+}
+
+Handle Call::sender() const {
+    return context_ ? context_->handle : 0;
 }
 
 CUresult Call::post(std::span<const char> bulk) {
@@ -62,7 +114,7 @@ CUresult Call::post(std::span<const char> bulk) {
         if (error_ && created_) handles_table().forget(created_);
         return error_;
     }
-    number_ = client().link()->post(op_, context_ ? context_->handle : 0, payload_.view(), bulk);
+    number_ = server().link->post(op_, sender(), payload_.view(), bulk);
     if (!number_) return CUDA_ERROR_DEVICE_UNAVAILABLE;
     if (destroyed_) handles_table().forget(destroyed_);
     return CUDA_SUCCESS;
@@ -73,19 +125,20 @@ CUresult Call::post_anywhere() {
         if (created_) handles_table().forget(created_);
         return error_;
     }
-    number_ = client().link()->post(op_, 0, payload_.view());
+    number_ = server().link->post(op_, 0, payload_.view());
     return number_ ? CUDA_SUCCESS : CUDA_ERROR_DEVICE_UNAVAILABLE;
 }
 
 bool Call::begin(bool counted) {
     if (!admitted()) return false;
-    if (client().link()->begin(op_, context_ ? context_->handle : 0, payload_.view(), reply_, counted)) return true;
+    go_to(server());  // where the reply is awaited, whatever is current then
+    if (server_->link->begin(op_, sender(), payload_.view(), reply_, counted)) return true;
     error_ = CUDA_ERROR_DEVICE_UNAVAILABLE;
     return false;
 }
 
 bool Call::await(bool counted) {
-    if (!client().link()->await(reply_, counted)) {
+    if (!server().link->await(reply_, counted)) {
         error_ = CUDA_ERROR_DEVICE_UNAVAILABLE;
         return false;
     }

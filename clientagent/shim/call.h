@@ -1,4 +1,7 @@
 // One request while the client builds it: parameters in, then `post` or `ask`, then results out.
+//
+// It goes to the server of the objects that it names, or of its device where it names one, else to that of the current
+// context. Objects of two servers do not go together: such a call fails as one with a wrong handle.
 #pragma once
 
 #include <concepts>
@@ -7,12 +10,35 @@
 
 namespace gpuferry {
 
+class Call;
+
+// GPUs inside structs: by their number on the server, which the call goes to, and back.
+void name_for_server(Call& call, CUmemLocation& location);
+void name_for_server(Call& call, CUmemAccessDesc& access);
+void name_for_server(Call& call, CUmemAllocationProp& properties);
+void name_for_server(Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
+void name_for_program(const Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
+
 class Call {
     static constexpr uint64_t most_bytes = 64u << 20;  // of one parameter
 
   public:
     explicit Call(Op op) : op_(op), fields_(payload_) {}
 
+    // Sends the call to this server. False, and the call fails with `otherwise`, when it is bound for another already.
+    bool go_to(Server& server, CUresult otherwise = CUDA_ERROR_INVALID_HANDLE) {
+        if (!server_) server_ = &server;
+        if (server_ == &server) return true;
+        fail(otherwise);
+        return false;
+    }
+    [[nodiscard]] Server& server() const { return server_ ? *server_ : current_server(); }
+    // A GPU by its number on its server, which the call goes to.
+    void device(CUdevice ordinal) {
+        const Device* device = client().device(ordinal);
+        if (device) go_to(*device->server, CUDA_ERROR_INVALID_DEVICE);
+        fields_.put<int64_t>(device ? device->local : ordinal);  // of what is none, the server's driver says so
+    }
     template <class T>
     void value(const T& value) {
         fields_.put(value);
@@ -35,7 +61,14 @@ class Call {
     }
     template <class T>
     void into(const T* data, uint64_t count) {
-        if (present(data) && !error_ && fits<T>(count)) fields_.put_bytes(data, count * sizeof(T));
+        if (!present(data) || error_ || !fits<T>(count)) return;
+        if constexpr (requires(T& element) { name_for_server(*this, element); }) {
+            std::vector<T> named(data, data + count);
+            for (T& element : named) name_for_server(*this, element);
+            fields_.put_bytes(named.data(), count * sizeof(T));
+        } else {
+            fields_.put_bytes(data, count * sizeof(T));
+        }
     }
     template <class T>
     void both(const T* data, uint64_t count) {
@@ -59,7 +92,9 @@ class Call {
             error_ = CUDA_ERROR_INVALID_VALUE;
             return;
         }
-        created_ = handles_table().create(kind, detail);
+        go_to(server());
+        if (!detail && (kind == Kind::stream || kind == Kind::event)) detail = current_context();
+        created_ = handles_table().create(kind, detail, server().number);
         if (!created_) error_ = CUDA_ERROR_OUT_OF_MEMORY;
         *place = from_handle<T>(created_);
         fields_.put(created_);
@@ -87,14 +122,25 @@ class Call {
         if (const char* data = results_.take_bytes(count * sizeof(T)); data && count) {
             std::memcpy(place, data, count * sizeof(T));
         }
+        if constexpr (requires(T& element) { name_for_program(*this, element); }) {
+            for (uint64_t i = 0; i < count; ++i) name_for_program(*this, place[i]);
+        }
+    }
+    void take_devices(CUdevice* place, uint64_t count) {
+        take(place, count);
+        for (uint64_t i = 0; place && i < count; ++i) place[i] = client().ordinal_of(server(), place[i]);
     }
     template <class T>
     void take_handles(Kind, T* place, uint64_t count) {
         for (uint64_t i = 0; place && i < count; ++i) {
             const auto handle = results_.take<uint64_t>();
-            if (handle) handles_table().adopt(handle);
+            adopt(handle);
             place[i] = from_handle<T>(handle);
         }
+    }
+    // A handle that came in the reply.
+    void adopt(Handle handle, void* detail = nullptr) {
+        if (handle && gpuferry::server_of(handle) == server().number) handles_table().adopt(handle, detail);
     }
     [[nodiscard]] Decoder& results() { return results_; }
 
@@ -113,11 +159,14 @@ class Call {
     void put_handle(Kind kind, Handle handle);
     void put_element(Kind kind, Handle handle);
     bool admitted();
+    [[nodiscard]] Handle sender() const;
 
     Op op_;
     CUresult error_ = CUDA_SUCCESS;
     Handle created_ = 0, destroyed_ = 0;
-    Context* context_ = nullptr;
+    Server* server_ = nullptr;      // once something has decided it
+    Context* context_ = nullptr;    // in which the call is made
+    Context* of_object_ = nullptr;  // of the stream or event that it names
     uint64_t number_ = 0;
     Bytes payload_;
     Encoder fields_;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -30,6 +31,17 @@ constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACC
 
 std::atomic<bool> session_is_open = false;
 
+// The same addresses as on the server, without access: no host pointer can ever equal a device pointer.
+void reserve(uint64_t base, uint64_t size) {
+    void* wanted = reinterpret_cast<void*>(base);
+    void* place =
+        mmap(wanted, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (place != wanted) {
+        throw HandshakeError("this program already uses the addresses of the GPU server's device memory (" +
+                             std::string(std::strerror(errno)) + ")");
+    }
+}
+
 void forget_session_in_child() {
     device_memory().account().abandon();
     client().set_forked();
@@ -44,92 +56,123 @@ Client& client() {
 }
 
 void Client::open() {
-    const std::string server = setting("GPUFERRY_SERVER");
-    const int descriptor = dial(ConnectionPurpose::session);
-    link_ = new Link(descriptor, deliver, [](const char* reason) {
-        // Where the session was not open yet, whoever opens it says what went wrong.
-        if (session_is_open) {
-            say("the connection to GPU server " + setting("GPUFERRY_SERVER") + " is lost: " + reason +
-                ". Every CUDA call fails from now on");
-        }
-        device_memory().account().surrender();
-    });
+    const std::vector<ServerSettings> all = server_settings();
+    for (const ServerSettings& each : all) open_session(each);
+    session_is_open = true;
+    reserve(snapshot_.host_base, snapshot_.host_size);
+    device_memory().open(snapshot_);
+    open_contexts(snapshot_);
+}
+
+void Client::open_session(const ServerSettings& settings) {
+    servers_.push_back(std::make_unique<Server>());
+    Server& server = *servers_.back();
+    server.number = static_cast<unsigned>(servers_.size() - 1);
+    server.address = settings.address;
+    const int descriptor = dial(settings, ConnectionPurpose::session);
+    server.link = new Link(
+        descriptor, [&server](Delivery kind, std::span<const char> payload) { deliver(server, kind, payload); },
+        [&server](const char* reason) {
+            // Where the session was not open yet, whoever opens it says what went wrong.
+            if (session_is_open) {
+                say("the connection to GPU server " + server.address + " is lost: " + reason +
+                    (client().has_several_servers() ? ". Every CUDA call for its GPUs fails from now on"
+                                                    : ". Every CUDA call fails from now on"));
+            }
+            device_memory().account().surrender(server.first_device, server.devices);
+        });
+    if (server.number == 0) counted_together_ = device_memory().account().open(setting("GPUFERRY_LEASE"));
     Bytes wishes;
-    Encoder(wishes).put<uint64_t>(device_memory().account().open(setting("GPUFERRY_LEASE")));
+    Encoder fields(wishes);
+    fields.put<uint64_t>(counted_together_);
+    fields.put<uint64_t>(server.number);
+    fields.put<uint64_t>(server.number);
+    for (unsigned i = 0; i < server.number; ++i) {
+        fields.put<uint64_t>(servers_[i]->window_base);
+        fields.put<uint64_t>(servers_[i]->window_size);
+    }
     Reply reply;
-    if (!link_->ask(Op::open_session, 0, wishes.view(), reply)) {
-        throw HandshakeError("GPU server " + server +
+    if (!server.link->ask(Op::open_session, 0, wishes.view(), reply)) {
+        throw HandshakeError("GPU server " + server.address +
                              " ended the session at once: wrong secret, or its worker failed; its log says which");
     }
     if (reply.header.result) {
         const std::string_view why = Decoder(reply.payload).take_text();
         throw HandshakeError(
-            "GPU server " + server + ": " +
+            "GPU server " + server.address + ": " +
             (why.empty() ? "no usable GPU for this lease (CUDA error " + std::to_string(reply.header.result) + ")"
                          : std::string(why)));
     }
-    read_snapshot(reply.payload);
-    session_is_open = true;
-    reserve_window();
-    device_memory().open(snapshot_);
-    open_contexts(snapshot_);
+    read_snapshot(server, reply.payload);
+    reserve(server.window_base, server.window_size);
 }
 
-void Client::read_snapshot(std::span<const char> payload) {
+void Client::read_snapshot(Server& server, std::span<const char> payload) {
     Decoder fields(payload);
     Snapshot& s = snapshot_;
-    s.driver_version = static_cast<int>(fields.take<int64_t>());
-    s.window_base = fields.take<uint64_t>();
-    s.window_size = fields.take<uint64_t>();
-    s.granularity = fields.take<uint64_t>();
-    s.host_base = fields.take<uint64_t>();
-    s.host_size = fields.take<uint64_t>();
-    const auto count = fields.take<uint64_t>();
-    for (uint64_t i = 0; fields.good() && i < count; ++i) {
-        Device device;
-        device.name = fields.take_text();
-        device.uuid = fields.take<CUuuid>();
-        device.uuid_v2 = fields.take<CUuuid>();
-        device.total = fields.take<uint64_t>();
-        device.limit = fields.take<uint64_t>();
-        device.bus_id = fields.take_text();
-        device.properties = fields.take<CUdevprop>();
-        const auto numbers = fields.take<uint64_t>();
-        const char* pairs = fields.take_bytes(numbers * sizeof(int32_t));
-        for (uint64_t at = 0; pairs && at + 1 < numbers; at += 2) {
-            int32_t pair[2];
-            std::memcpy(pair, pairs + at * sizeof(int32_t), sizeof pair);
-            device.attributes[pair[0]] = pair[1];
-        }
-        for (const int attribute : not_over_a_network) device.attributes[attribute] = 0;
-        device.primary = fields.take<uint64_t>();
-        device.can_access.resize(count);
-        if (const char* peers = fields.take_bytes(count * sizeof(int32_t))) {
-            std::memcpy(device.can_access.data(), peers, count * sizeof(int32_t));
-        }
-        s.devices.push_back(std::move(device));
+    const auto version = static_cast<int>(fields.take<int64_t>());
+    s.driver_version = s.driver_version ? std::min(s.driver_version, version) : version;
+    server.window_base = fields.take<uint64_t>();
+    server.window_size = fields.take<uint64_t>();
+    server.granularity = fields.take<uint64_t>();
+    const auto host_base = fields.take<uint64_t>(), host_size = fields.take<uint64_t>();
+    if (s.host_size && (host_base != s.host_base || host_size != s.host_size)) {
+        throw HandshakeError("GPU server " + server.address + " keeps other addresses for host memory than " +
+                             home().address + ": install the same gpuferry version on both");
     }
+    s.host_base = host_base, s.host_size = host_size;
+    const auto count = fields.take<uint64_t>();
+    server.first_device = s.devices.size();
+    for (uint64_t i = 0; fields.good() && i < count; ++i) read_device(server, fields, count);
+    server.devices = s.devices.size() - server.first_device;
     for (auto code = fields.take<int64_t>(); fields.good() && code >= 0; code = fields.take<int64_t>()) {
         ErrorText& text = s.errors[static_cast<int>(code)];
         text.name = fields.take_text();
         text.text = fields.take_text();
     }
-    if (!fields.good()) throw HandshakeError("the GPU server's first answer is incomplete");
+    if (!fields.good() || !server.granularity) {
+        throw HandshakeError("the first answer of GPU server " + server.address + " is incomplete");
+    }
 }
 
-// The same addresses as on the server, without access: no host pointer can ever equal a device pointer.
-void Client::reserve_window() const {
-    const std::pair<uint64_t, uint64_t> windows[] = {{snapshot_.window_base, snapshot_.window_size},
-                                                     {snapshot_.host_base, snapshot_.host_size}};
-    for (const auto& [base, size] : windows) {
-        void* wanted = reinterpret_cast<void*>(base);
-        void* place =
-            mmap(wanted, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
-        if (place != wanted) {
-            throw HandshakeError("this program already uses the addresses of the GPU server's device memory (" +
-                                 std::string(std::strerror(errno)) + ")");
+void Client::read_device(Server& server, Decoder& fields, uint64_t devices) {
+    Device device;
+    device.server = &server;
+    device.place = snapshot_.devices.size();
+    device.local = static_cast<CUdevice>(device.place - server.first_device);
+    device.name = fields.take_text();
+    device.uuid = fields.take<CUuuid>();
+    device.uuid_v2 = fields.take<CUuuid>();
+    device.total = fields.take<uint64_t>();
+    device.limit = fields.take<uint64_t>();
+    device.bus_id = fields.take_text();
+    device.properties = fields.take<CUdevprop>();
+    const auto numbers = fields.take<uint64_t>();
+    const char* pairs = fields.take_bytes(numbers * sizeof(int32_t));
+    for (uint64_t at = 0; pairs && at + 1 < numbers; at += 2) {
+        int32_t pair[2];
+        std::memcpy(pair, pairs + at * sizeof(int32_t), sizeof pair);
+        device.attributes[pair[0]] = pair[1];
+    }
+    for (const int attribute : not_over_a_network) device.attributes[attribute] = 0;
+    device.attributes[CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID] += static_cast<int>(pci_domain_offset(server.number));
+    device.bus_id = program_bus_id(device.bus_id, server.number);
+    device.primary = fields.take<uint64_t>();
+    if (gpuferry::server_of(device.primary) != server.number) fields.spoil();
+    device.can_access.resize(devices);
+    if (const char* peers = fields.take_bytes(devices * sizeof(int32_t))) {
+        std::memcpy(device.can_access.data(), peers, devices * sizeof(int32_t));
+    }
+    snapshot_.devices.push_back(std::move(device));
+}
+
+CUdevice Client::ordinal_of(const Server& server, int local) const {
+    for (size_t i = 0; i < snapshot_.devices.size(); ++i) {
+        if (snapshot_.devices[i].server == &server && snapshot_.devices[i].local == local) {
+            return static_cast<CUdevice>(i);
         }
     }
+    return local;
 }
 
 CUresult Client::connect() {

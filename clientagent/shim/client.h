@@ -1,8 +1,9 @@
-// The client's side of the session: its state, its connection, and what the server told at the start.
+// The client's side: its sessions with the GPU servers of the lease, and what those told at the start.
 #pragma once
 
 #include <atomic>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,15 +14,30 @@
 
 namespace gpuferry {
 
+struct Context;
+
+// One GPU server of the lease, and this program's session with it.
+struct Server {
+    unsigned number = 0;  // in the lease's order; handles carry it
+    std::string address;
+    Link* link = nullptr;
+    uint64_t window_base = 0, window_size = 0, granularity = 0;  // bytes: where its device memory lies
+    size_t first_device = 0, devices = 0;                        // among those of the lease
+    Context* primary = nullptr;  // of its first GPU: stands in where another server's context is current
+};
+
 // One GPU of the lease, as the snapshot at session start describes it.
 struct Device {
+    Server* server = nullptr;
+    CUdevice local = 0;  // its number on its server
+    size_t place = 0;    // its number in the lease
     std::string name, bus_id;
     CUuuid uuid{}, uuid_v2{};
     uint64_t total = 0;  // bytes: the slice
     uint64_t limit = 0;  // bytes that allocations may take
     CUdevprop properties{};
     std::map<int, int> attributes;
-    std::vector<int> can_access;  // by ordinal
+    std::vector<int> can_access;  // by number on the server
     Handle primary = 0;
 
     [[nodiscard]] int attribute(int which) const {
@@ -36,9 +52,8 @@ struct ErrorText {
 
 struct Snapshot {
     int driver_version = 0;
-    uint64_t window_base = 0, window_size = 0, granularity = 0;  // bytes
-    uint64_t host_base = 0, host_size = 0;                       // for host memory that has a twin on the server
-    std::vector<Device> devices;
+    uint64_t host_base = 0, host_size = 0;  // for host memory that has a twin on a server, the same on all of them
+    std::vector<Device> devices;            // by ordinal
     std::map<int, ErrorText> errors;
 };
 
@@ -56,23 +71,36 @@ class Client {
 
     [[nodiscard]] ClientState state() const { return state_.load(std::memory_order_acquire); }
     void set_forked() { state_.store(ClientState::forked, std::memory_order_release); }
-    [[nodiscard]] Link* link() const { return link_; }
+    [[nodiscard]] const std::vector<std::unique_ptr<Server>>& servers() const { return servers_; }
+    // Where a call goes that no object, device or context sends anywhere.
+    [[nodiscard]] Server& home() const { return *servers_.front(); }
+    [[nodiscard]] bool has_several_servers() const { return servers_.size() > 1; }
+    // Of a handle that is alive.
+    [[nodiscard]] Server& server_of(Handle handle) const {
+        const unsigned number = gpuferry::server_of(handle);
+        return number < servers_.size() ? *servers_[number] : home();
+    }
     [[nodiscard]] const Snapshot& snapshot() const { return snapshot_; }
     [[nodiscard]] const Device* device(CUdevice ordinal) const {
         return ordinal < 0 || static_cast<size_t>(ordinal) >= snapshot_.devices.size() ? nullptr
                                                                                        : &snapshot_.devices[ordinal];
     }
 
+    // The program's number of a GPU that its server numbers `local`.
+    [[nodiscard]] CUdevice ordinal_of(const Server& server, int local) const;
+
   private:
     void open();
-    void read_snapshot(std::span<const char> payload);
-    void reserve_window() const;
+    void open_session(const ServerSettings& settings);
+    void read_snapshot(Server& server, std::span<const char> payload);
+    void read_device(Server& server, Decoder& fields, uint64_t devices);
 
     std::atomic<ClientState> state_ = ClientState::not_initialised;
     std::mutex connecting_;
     bool tried_ = false;
+    bool counted_together_ = false;  // with the lease's other processes on this machine
     CUresult failure_ = CUDA_SUCCESS;
-    Link* link_ = nullptr;
+    std::vector<std::unique_ptr<Server>> servers_;
     Snapshot snapshot_;
 };
 

@@ -20,7 +20,7 @@ CUresult ask_number(Op op, int* number, CUfunction handle, const CUlaunchConfig*
                             config->numAttrs,
                             0};
     Call call(op);
-    call.value<uint64_t>(function->handle);
+    call.handle(Kind::function, function->handle);
     call.handle(Kind::stream, config->hStream);
     call.value(frame);
     call.bytes({reinterpret_cast<const char*>(config->attrs), frame.attributes * sizeof(CUlaunchAttribute)});

@@ -25,8 +25,9 @@ std::atomic<unsigned long long> next_id = 1;
 // A thread's stack of contexts, and its own default streams. No destructors: calls may come after those have run.
 constexpr int deepest_stack = 64;
 struct ThreadState {
-    Context* stack[deepest_stack];
+    Context* stack[deepest_stack + 4];  // and some for a `ContextScope` within another
     int depth;
+    const Context* trusted;  // by a `ContextScope`
     bool per_thread_default;
     // The thread's own stream in the context it used last.
     Context* stream_context;
@@ -41,6 +42,7 @@ thread_local ThreadState thread_state;
 Context* make_context(Handle handle, CUdevice device, bool primary, unsigned flags) {
     auto* context = new Context;
     context->handle = handle;
+    context->server = client().device(device)->server;
     context->device = device;
     context->primary = primary;
     context->flags = flags;
@@ -59,7 +61,7 @@ CUresult check(CUcontext handle, Context*& context) {
 
 CUresult end_primary(Context* context) {
     Call call(Op::reset_primary);
-    call.value<uint64_t>(static_cast<uint64_t>(context->device));
+    call.device(context->device);
     context->sticky = CUDA_SUCCESS;
     context->id = next_id++;  // what comes when it is retained again is another context at the same address
     drop_context_local_storage(context);
@@ -76,6 +78,7 @@ void open_contexts(const Snapshot& snapshot) {
     for (size_t i = 0; i < snapshot.devices.size(); ++i) {
         Context* context = make_context(snapshot.devices[i].primary, static_cast<CUdevice>(i), true, 0);
         primaries().push_back(context);
+        if (!context->server->primary) context->server->primary = context;
         handles_table().adopt(context->handle, context);
     }
 }
@@ -83,6 +86,20 @@ void open_contexts(const Snapshot& snapshot) {
 Context* current_context() {
     const ThreadState& state = thread_state;
     return state.depth ? state.stack[state.depth - 1] : nullptr;
+}
+
+Server& current_server() {
+    const Context* context = current_context();
+    return context ? *context->server : client().home();
+}
+
+Server& server_of_stream(CUstream stream) {
+    const Handle handle = resolve_stream(stream);
+    return handles_table().living(Kind::stream, handle) ? client().server_of(handle) : current_server();
+}
+
+Context* primary_context(CUdevice device) {
+    return primaries()[static_cast<size_t>(device)];
 }
 
 Context* find_context(CUcontext handle, bool& known) {
@@ -95,7 +112,10 @@ Context* find_context(CUcontext handle, bool& known) {
 
 CUresult check_usable(const Context* context) {
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
-    if (context->destroyed || (context->primary && context->retained == 0)) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    if (context->destroyed) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    if (context->primary && context->retained == 0 && context != thread_state.trusted) {
+        return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    }
     return context->sticky;
 }
 
@@ -125,6 +145,18 @@ PerThreadStreamScope::~PerThreadStreamScope() {
     thread_state.per_thread_default = before_;
 }
 
+ContextScope::ContextScope(const Context& context)
+    : per_thread_before_(thread_state.per_thread_default), trusted_before_(thread_state.trusted) {
+    thread_state.per_thread_default = false;
+    thread_state.trusted = &context;
+    thread_state.stack[thread_state.depth++] = const_cast<Context*>(&context);
+}
+ContextScope::~ContextScope() {
+    --thread_state.depth;
+    thread_state.trusted = trusted_before_;
+    thread_state.per_thread_default = per_thread_before_;
+}
+
 Handle resolve_stream(CUstream stream) {
     ThreadState& state = thread_state;
     const bool own = stream == CU_STREAM_PER_THREAD || (!stream && state.per_thread_default);
@@ -144,14 +176,15 @@ void note_stream_idle(CUstream stream) {
     ThreadState& state = thread_state;
     state.idle_stream = resolve_stream(stream);
     state.idle_context = current_context();
-    state.idle_since = client().link()->last_number();
+    state.idle_since = server_of_stream(stream).link->last_number();
 }
 
 bool is_stream_idle(CUstream stream) {
     const ThreadState& state = thread_state;
     const Context* context = current_context();
     return context && !context->sticky && state.idle_context == context &&
-           state.idle_stream == resolve_stream(stream) && state.idle_since == client().link()->last_number();
+           state.idle_stream == resolve_stream(stream) &&
+           state.idle_since == server_of_stream(stream).link->last_number();
 }
 
 namespace shim {
@@ -267,10 +300,11 @@ CUresult cuCtxCreate_v2(CUcontext* pctx, unsigned flags, CUdevice dev) {
     if (state.depth == deepest_stack) return CUDA_ERROR_OUT_OF_MEMORY;
     Context* context = make_context(0, dev, false, flags);
     Call call(Op::create_context);
+    call.go_to(*context->server);
     call.create(Kind::context, pctx, context);
     context->handle = to_handle(*pctx);
     call.value<uint32_t>(flags);
-    call.value<uint64_t>(static_cast<uint64_t>(dev));
+    call.device(dev);
     if (const CUresult failure = call.post_anywhere()) return failure;
     state.stack[state.depth++] = context;
     return CUDA_SUCCESS;
@@ -346,7 +380,7 @@ CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned flags) {
     if (flags & ~static_cast<unsigned>(CU_CTX_FLAGS_MASK)) return CUDA_ERROR_INVALID_VALUE;
     primaries()[static_cast<size_t>(dev)]->flags = flags;
     Call call(Op::set_primary_flags);
-    call.value<uint64_t>(static_cast<uint64_t>(dev));
+    call.device(dev);
     call.value<uint32_t>(flags);
     return call.post_anywhere();
 }
@@ -354,7 +388,7 @@ CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned flags) {
 CUresult cuCtxSynchronize() {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult failure = forbid_during_capture()) return failure;
-    if (const CUresult failure = prepare_device_work()) return failure;
+    if (const CUresult failure = prepare_device_work(current_server())) return failure;
     Call call(Op::wait_context);
     call.ask();
     return call.result();

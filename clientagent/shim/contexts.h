@@ -7,6 +7,7 @@ namespace gpuferry {
 
 struct Context {
     Handle handle = 0;
+    Server* server = nullptr;
     CUdevice device = 0;
     bool primary = false;
     unsigned flags = 0;
@@ -20,6 +21,12 @@ void open_contexts(const Snapshot& snapshot);
 
 // The calling thread's current context; null when there is none.
 Context* current_context();
+// The server of the current context's GPU; where none is current, the first.
+Server& current_server();
+// The server that a stream's work goes to.
+Server& server_of_stream(CUstream stream);
+// The context of a device that is there without anybody's doing.
+Context* primary_context(CUdevice device);
 // Null for no context; an unknown handle is no context either, with `known` false.
 Context* find_context(CUcontext handle, bool& known);
 
@@ -39,6 +46,20 @@ class PerThreadStreamScope {
 
   private:
     bool before_;
+};
+
+// Makes a context the calling thread's current one for a while, whatever is current, and whether or not the program
+// holds it: with it goes the default stream of its GPU.
+class ContextScope {
+  public:
+    explicit ContextScope(const Context& context);
+    ~ContextScope();
+    ContextScope(const ContextScope&) = delete;
+    ContextScope& operator=(const ContextScope&) = delete;
+
+  private:
+    bool per_thread_before_;
+    const Context* trusted_before_;
 };
 
 // The handle that goes to the server for a stream as the program names it. A thread's own default stream is made when

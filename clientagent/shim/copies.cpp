@@ -4,17 +4,14 @@
 #include <deque>
 #include <memory>
 
-#include "call.h"
-#include "capture.h"
+#include "between_servers.h"
+#include "copies.h"
 #include "deliveries.h"
-#include "device_memory.h"
 #include "host_functions.h"
 #include "host_memory.h"
-#include "shim_calls.h"
 #include "twins.h"
 
-namespace gpuferry::shim {
-namespace {
+namespace gpuferry {
 
 constexpr size_t pieces_on_the_way = 4;
 
@@ -61,6 +58,9 @@ CUresult download(void* destination, CUdeviceptr source, size_t size, CUstream s
     return result;
 }
 
+namespace shim {
+namespace {
+
 // The bytes arrive with a later reply, at the latest with the one of the call that waits for the stream.
 CUresult download_later(void* destination, CUdeviceptr source, size_t size, CUstream stream) {
     const uint64_t number = expect_copy(destination, size);
@@ -81,11 +81,11 @@ CUresult download_later(void* destination, CUdeviceptr source, size_t size, CUst
     return CUDA_SUCCESS;
 }
 
-CUresult check_device(CUdeviceptr address, size_t size) {
+CUresult check_device(CUdeviceptr address, size_t size, CUstream stream) {
     const Context* context = current_context();
     if (const CUresult failure = check_usable(context)) return failure;
     if (!device_memory().holds(address, size)) return CUDA_ERROR_INVALID_VALUE;
-    return is_host_address(address) ? prepare_device_work() : CUDA_SUCCESS;
+    return is_host_address(address) ? prepare_device_work(server_of_stream(stream)) : CUDA_SUCCESS;
 }
 
 // The copy's host memory is named by its twin, and read or written in the stream's turn: in a captured stream whenever
@@ -93,18 +93,20 @@ CUresult check_device(CUdeviceptr address, size_t size) {
 CUresult copy_by_twin(CUdeviceptr destination, CUdeviceptr source, size_t size, bool from_host, bool to_host,
                       CUstream stream, bool capturing) {
     uint64_t from = source, to = destination;
+    Server& server = server_of_stream(stream);
     if (from_host) {
-        if (const CUresult failure = find_server_address(reinterpret_cast<const void*>(source), size, from)) {
+        if (const CUresult failure = find_server_address(server, reinterpret_cast<const void*>(source), size, from)) {
             return failure;
         }
     }
     if (to_host) {
-        if (const CUresult failure = find_server_address(reinterpret_cast<const void*>(destination), size, to)) {
+        if (const CUresult failure =
+                find_server_address(server, reinterpret_cast<const void*>(destination), size, to)) {
             return failure;
         }
     }
     if (!capturing) {
-        if (const CUresult failure = prepare_device_work()) return failure;
+        if (const CUresult failure = prepare_device_work(server)) return failure;
     }
     Call call(Op::copy_by_twin);
     call.value(to);
@@ -126,8 +128,12 @@ bool is_unsettled(const void* source, size_t size) {
 
 CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size, CUstream stream, bool blocking) {
     if (size == 0) return check_usable(current_context());
-    if (const CUresult failure = check_device(destination, size)) return failure;
+    if (const CUresult failure = check_device(destination, size, stream)) return failure;
     if (!source) return CUDA_ERROR_INVALID_VALUE;
+    if (is_elsewhere(destination, stream)) {
+        return do_elsewhere(context_around(destination), stream,
+                            [&] { return upload(destination, source, size, nullptr); });
+    }
     bool capturing = false;
     if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
     if (capturing) {
@@ -150,8 +156,12 @@ CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size
 
 CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUstream stream, bool blocking) {
     if (size == 0) return check_usable(current_context());
-    if (const CUresult failure = check_device(source, size)) return failure;
+    if (const CUresult failure = check_device(source, size, stream)) return failure;
     if (!destination) return CUDA_ERROR_INVALID_VALUE;
+    if (is_elsewhere(source, stream)) {
+        return do_elsewhere(context_around(source), stream,
+                            [&] { return download(destination, source, size, nullptr); });
+    }
     bool capturing = false;
     if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
     if (capturing) {
@@ -161,7 +171,7 @@ CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUst
         if (const CUresult failure = forbid_during_capture()) return failure;
     }
     // The stream may be waiting for what the program has written to memory that the device sees.
-    if (const CUresult failure = prepare_device_work()) return failure;
+    if (const CUresult failure = prepare_device_work(server_of_stream(stream))) return failure;
     if (in_twin(destination, size)) {  // the device may read it: its twin gets the bytes, and this process with them
         const CUresult failure =
             copy_by_twin(reinterpret_cast<CUdeviceptr>(destination), source, size, false, true, stream, false);
@@ -175,10 +185,23 @@ CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUst
     return result;
 }
 
+// Between GPUs, at least one of them of another server than the stream's.
+CUresult copy_elsewhere(CUdeviceptr destination, CUdeviceptr source, size_t size, CUstream stream) {
+    const Context *to = context_around(destination), *from = context_around(source);
+    if (!to || !from) return CUDA_ERROR_INVALID_VALUE;
+    if (to->server == from->server) {
+        return do_elsewhere(to, stream, [&] { return shim::cuMemcpyDtoDAsync_v2(destination, source, size, nullptr); });
+    }
+    return do_elsewhere(to, stream, [&] { return copy_between(destination, *to, source, *from, size); });
+}
+
 CUresult device_to_device(CUdeviceptr destination, CUdeviceptr source, size_t size, CUstream stream) {
     if (size == 0) return check_usable(current_context());
-    if (const CUresult failure = check_device(destination, size)) return failure;
-    if (const CUresult failure = check_device(source, size)) return failure;
+    if (const CUresult failure = check_device(destination, size, stream)) return failure;
+    if (const CUresult failure = check_device(source, size, stream)) return failure;
+    if (is_elsewhere(destination, stream) || is_elsewhere(source, stream)) {
+        return copy_elsewhere(destination, source, size, stream);
+    }
     Call call(Op::copy_within);
     call.value(destination);
     call.value(source);
@@ -233,4 +256,5 @@ CUresult cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, CUstr
     return any_to_any(dst, src, ByteCount, hStream, false);
 }
 
-}  // namespace gpuferry::shim
+}  // namespace shim
+}  // namespace gpuferry

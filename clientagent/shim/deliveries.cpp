@@ -79,7 +79,7 @@ bool copy_pending(const void* place, size_t size) {
     return false;
 }
 
-void deliver(Delivery kind, std::span<const char> payload) {
+void deliver(const Server& server, Delivery kind, std::span<const char> payload) {
     switch (kind) {
         case Delivery::copied:
             return place_copy(Decoder(payload));
@@ -91,11 +91,11 @@ void deliver(Delivery kind, std::span<const char> payload) {
             Decoder fields(payload);
             const auto address = fields.take<uint64_t>();
             const auto size = fields.take<uint64_t>();
-            if (const char* bytes = fields.take_bytes(size)) apply_device_changes(address, {bytes, size});
+            if (const char* bytes = fields.take_bytes(size)) apply_device_changes(server, address, {bytes, size});
             return;
         }
         case Delivery::host_function:
-            return run_host_function(Decoder(payload).take<uint64_t>());
+            return run_host_function(server, Decoder(payload).take<uint64_t>());
     }
 }
 

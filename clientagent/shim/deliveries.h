@@ -8,8 +8,10 @@
 
 namespace gpuferry {
 
+struct Server;
+
 // Called by whichever thread reads replies.
-void deliver(Delivery kind, std::span<const char> payload);
+void deliver(const Server& server, Delivery kind, std::span<const char> payload);
 
 // A posted copy will bring `size` bytes for `place`; returns the number it is known by.
 uint64_t expect_copy(void* place, size_t size);

@@ -44,39 +44,64 @@ DeviceMemory& device_memory() {
 
 void DeviceMemory::open(const Snapshot& snapshot) {
     const std::lock_guard held(lock_);
-    granularity_ = snapshot.granularity;
-    window_end_ = snapshot.window_base + snapshot.window_size;
-    room_[snapshot.window_base] = snapshot.window_size;
-    cursor_ = snapshot.window_base;
+    for (const auto& server : client().servers()) {
+        Space& space = spaces_.emplace_back();
+        space.server = server.get();
+        space.room[server->window_base] = server->window_size;
+        space.cursor = server->window_base;
+    }
     for (const Device& device : snapshot.devices) {
-        account_.set_budget(pools_.size(), device.total, device.limit);
+        account_.set_budget(device.place, device.total, device.limit);
         pools_.emplace_back();
     }
 }
 
 // Next fit: the first room behind the cursor. 0 when the window is full.
-uint64_t DeviceMemory::find_room(uint64_t size) {
+uint64_t DeviceMemory::Space::find_room(uint64_t size) {
     for (int turn = 0; turn < 2; ++turn) {
-        for (auto at = room_.lower_bound(turn ? 0 : cursor_); at != room_.end(); ++at) {
+        for (auto at = room.lower_bound(turn ? 0 : cursor); at != room.end(); ++at) {
             if (at->second < size) continue;
             const auto [start, length] = *at;
-            room_.erase(at);
-            if (length > size) room_[start + size] = length - size;
-            cursor_ = start + size;
+            room.erase(at);
+            if (length > size) room[start + size] = length - size;
+            cursor = start + size;
             return start;
         }
     }
     return 0;
 }
 
+DeviceMemory::Space& DeviceMemory::space_of(CUdevice device) {
+    return spaces_[client().device(device)->server->number];
+}
+
+DeviceMemory::Space& DeviceMemory::space_around(uint64_t address) {
+    for (Space& space : spaces_) {
+        if (is_of_window(*space.server, address)) return space;
+    }
+    return spaces_.front();
+}
+
+DeviceMemory::Space* DeviceMemory::find_space(uint64_t address, Stretches::iterator& at) {
+    const size_t first = current_server().number;
+    for (size_t i = 0; i < spaces_.size(); ++i) {
+        Space& space = spaces_[(first + i) % spaces_.size()];
+        at = space.stretches.upper_bound(address);
+        if (at == space.stretches.begin()) continue;
+        --at;
+        if (address - at->first < at->second.size) return &space;
+    }
+    return nullptr;
+}
+
 void DeviceMemory::give_room_back(uint64_t address, uint64_t size) {
-    add_free(room_, address, size);
+    add_free(space_around(address).room, address, size);
 }
 
 CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
-    const auto index = static_cast<size_t>(device);
+    const size_t index = client().device(device)->place;
     if (!account_.take(index, size)) return CUDA_ERROR_OUT_OF_MEMORY;
-    address = find_room(size);
+    address = space_of(device).find_room(size);
     if (!address) {
         account_.give_back(index, size);
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -84,7 +109,7 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
     Call call(Op::map_memory);
     call.value<uint64_t>(address);
     call.value<uint64_t>(size);
-    call.value<uint64_t>(static_cast<uint64_t>(device));
+    call.device(device);
     // The last of the budget is asked for: contexts and code take memory that the client does not count.
     const bool scarce = account_.left(index) < account_.total(index) / scarce_part;
     CUresult result = CUDA_SUCCESS;
@@ -103,6 +128,7 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
 
 CUresult DeviceMemory::unmap(CUdevice device, uint64_t address, uint64_t size) {
     Call call(Op::unmap_memory);
+    call.go_to(*client().device(device)->server);
     call.value<uint64_t>(address);
     const CUresult result = call.post_anywhere();
     give_back(device, size);
@@ -115,10 +141,10 @@ CUresult DeviceMemory::unmap(CUdevice device, uint64_t address, uint64_t size) {
 void DeviceMemory::give_back(CUdevice device, uint64_t bytes) {
     if (account_.is_shared()) {
         Call call(Op::fence_memory);
-        call.value<uint64_t>(static_cast<uint64_t>(device));
+        call.device(device);
         call.ask();
     }
-    account_.give_back(static_cast<size_t>(device), bytes);
+    account_.give_back(client().device(device)->place, bytes);
 }
 
 bool DeviceMemory::carve(Pool& pool, uint64_t size, uint64_t& address) {
@@ -143,7 +169,7 @@ CUresult DeviceMemory::wait_for_resting(CUdevice device, std::unique_lock<std::m
         for (const auto& [offset, size] : granule.resting) rested.emplace_back(base, offset, size);
     }
     Call call(Op::fence_memory);
-    call.value<uint64_t>(static_cast<uint64_t>(device));
+    call.device(device);
     held.unlock();
     call.ask();
     held.lock();
@@ -164,10 +190,12 @@ CUresult DeviceMemory::wait_for_resting(CUdevice device, std::unique_lock<std::m
 CUresult DeviceMemory::allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device) {
     std::unique_lock held(lock_);
     Pool& pool = pools_[static_cast<size_t>(device)];
+    Space& space = space_of(device);
+    const uint64_t granularity = space.server->granularity;
     Stretch stretch{size, device, context, Stretch::Origin::allocated, ++last_id_};
     uint64_t place = 0;
-    if (size > granularity_ / 2) {
-        const uint64_t bytes = round_up(size, granularity_);
+    if (size > granularity / 2) {
+        const uint64_t bytes = round_up(size, granularity);
         if (bytes < size) return CUDA_ERROR_OUT_OF_MEMORY;
         if (const CUresult failure = map(device, bytes, place)) return failure;
     } else {
@@ -176,27 +204,28 @@ CUresult DeviceMemory::allocate(Context* context, uint64_t size, CUdeviceptr& ad
         bool found = carve(pool, bytes, place);
         if (!found) {
             uint64_t base = 0;
-            CUresult result = map(device, granularity_, base);
+            CUresult result = map(device, granularity, base);
             if (result == CUDA_ERROR_OUT_OF_MEMORY && pool.resting) {
                 result = wait_for_resting(device, held);
                 if (!result && !carve(pool, bytes, place)) result = CUDA_ERROR_OUT_OF_MEMORY;
             } else if (!result) {
                 Granule& granule = pool.granules[base];
                 granule.base = base;
-                granule.free[0] = granularity_;
+                granule.free[0] = granularity;
                 carve(pool, bytes, place);
             }
             if (result) return result;
         }
     }
-    stretches_[place] = stretch;
+    space.stretches[place] = stretch;
     address = place;
     return CUDA_SUCCESS;
 }
 
 CUresult DeviceMemory::free_carved(uint64_t address, const Stretch& stretch) {
     Pool& pool = pools_[static_cast<size_t>(stretch.device)];
-    const uint64_t base = address / granularity_ * granularity_;
+    const uint64_t granularity = client().device(stretch.device)->server->granularity;
+    const uint64_t base = address / granularity * granularity;
     const auto found = pool.granules.find(base);
     if (found == pool.granules.end()) return CUDA_ERROR_INVALID_VALUE;
     Granule& granule = found->second;
@@ -204,7 +233,7 @@ CUresult DeviceMemory::free_carved(uint64_t address, const Stretch& stretch) {
     granule.used -= bytes;
     if (granule.used == 0) {  // the worker's reaper waits for the GPU before it unmaps
         pool.granules.erase(found);
-        return unmap(stretch.device, base, granularity_);
+        return unmap(stretch.device, base, granularity);
     }
     granule.resting[address - base] = bytes;
     pool.resting = true;
@@ -213,18 +242,22 @@ CUresult DeviceMemory::free_carved(uint64_t address, const Stretch& stretch) {
 
 CUresult DeviceMemory::free(CUdeviceptr address) {
     std::unique_lock held(lock_);
-    const auto found = stretches_.find(address);
-    if (found == stretches_.end()) return CUDA_ERROR_INVALID_VALUE;
-    const Stretch stretch = found->second;
+    Stretches::iterator at;
+    Space* space = find_space(address, at);
+    return space && at->first == address ? free(*space, at, held) : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult DeviceMemory::free(Space& space, Stretches::iterator at, std::unique_lock<std::mutex>& held) {
+    const auto [address, stretch] = *at;
     switch (stretch.origin) {
         case Stretch::Origin::allocated:
-            stretches_.erase(found);
-            return unmap(stretch.device, address, round_up(stretch.size, granularity_));
+            space.stretches.erase(at);
+            return unmap(stretch.device, address, round_up(stretch.size, space.server->granularity));
         case Stretch::Origin::carved:
-            stretches_.erase(found);
+            space.stretches.erase(at);
             return free_carved(address, stretch);
         case Stretch::Origin::managed: {
-            stretches_.erase(found);
+            space.stretches.erase(at);
             held.unlock();
             const CUresult result = shim::cuCtxSynchronize();
             const uint64_t bytes = round_up(stretch.size, 4096);
@@ -238,23 +271,24 @@ CUresult DeviceMemory::free(CUdeviceptr address) {
     }
 }
 
-CUdeviceptr DeviceMemory::reserve(uint64_t size, uint64_t alignment, CUdeviceptr wanted) {
+CUdeviceptr DeviceMemory::reserve(const Server& server, uint64_t size, uint64_t alignment, CUdeviceptr wanted) {
     const std::lock_guard held(lock_);
+    auto& room = spaces_[server.number].room;
     uint64_t address = 0;
     if (wanted && wanted % alignment == 0) {  // a wish: granted where it is free
-        auto at = room_.upper_bound(wanted);
-        if (at != room_.begin() && size <= std::prev(at)->second &&
+        auto at = room.upper_bound(wanted);
+        if (at != room.begin() && size <= std::prev(at)->second &&
             wanted - std::prev(at)->first <= std::prev(at)->second - size) {
             const auto [start, length] = *--at;
-            room_.erase(at);
-            if (wanted > start) room_[start] = wanted - start;
-            if (wanted + size < start + length) room_[wanted + size] = start + length - (wanted + size);
+            room.erase(at);
+            if (wanted > start) room[start] = wanted - start;
+            if (wanted + size < start + length) room[wanted + size] = start + length - (wanted + size);
             address = wanted;
         }
     }
     if (!address) {
-        const uint64_t extra = alignment > granularity_ ? alignment : 0;
-        const uint64_t found = find_room(size + extra);
+        const uint64_t extra = alignment > server.granularity ? alignment : 0;
+        const uint64_t found = spaces_[server.number].find_room(size + extra);
         if (!found) return 0;
         address = round_up(found, alignment);
         if (address > found) give_room_back(found, address - found);
@@ -268,8 +302,9 @@ bool DeviceMemory::unreserve(CUdeviceptr address, uint64_t size) {
     const std::lock_guard held(lock_);
     const auto found = reservations_.find(address);
     if (found == reservations_.end() || found->second != size) return false;
-    const auto inside = stretches_.lower_bound(address);
-    if (inside != stretches_.end() && inside->first < address + size) return false;
+    const Stretches& stretches = space_around(address).stretches;
+    const auto inside = stretches.lower_bound(address);
+    if (inside != stretches.end() && inside->first < address + size) return false;
     reservations_.erase(found);
     give_room_back(address, size);
     return true;
@@ -285,7 +320,7 @@ bool DeviceMemory::reserved(CUdeviceptr address, uint64_t size) {
 
 bool DeviceMemory::charge(CUdevice device, uint64_t bytes) {
     const std::lock_guard held(lock_);
-    return account_.take(static_cast<size_t>(device), bytes);
+    return account_.take(client().device(device)->place, bytes);
 }
 
 void DeviceMemory::discharge(CUdevice device, uint64_t bytes) {
@@ -295,36 +330,34 @@ void DeviceMemory::discharge(CUdevice device, uint64_t bytes) {
 void DeviceMemory::add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,
                                CUdevice device) {
     const std::lock_guard held(lock_);
-    stretches_[address] = {size, device, context, origin, ++last_id_};
+    space_of(device).stretches[address] = {size, device, context, origin, ++last_id_};
 }
 
-void DeviceMemory::remove_foreign(CUdeviceptr address) {
+void DeviceMemory::remove_foreign(const Server& server, CUdeviceptr address) {
     const std::lock_guard held(lock_);
-    stretches_.erase(address);
+    spaces_[server.number].stretches.erase(address);
 }
 
 bool DeviceMemory::find(CUdeviceptr address, CUdeviceptr& base, Stretch& stretch) {
     const std::lock_guard held(lock_);
-    auto at = stretches_.upper_bound(address);
-    if (at == stretches_.begin()) return false;
-    --at;
-    if (address - at->first >= at->second.size) return false;
+    Stretches::iterator at;
+    if (!find_space(address, at)) return false;
     base = at->first;
     stretch = at->second;
     return true;
 }
 
-bool DeviceMemory::holds(CUdeviceptr address, uint64_t size) {
+bool DeviceMemory::holds(CUdeviceptr address, uint64_t size, Server*& server) {
     const std::lock_guard held(lock_);
-    auto at = stretches_.upper_bound(address);
-    if (at == stretches_.begin()) return false;
-    --at;
-    if (address - at->first >= at->second.size) return false;
+    Stretches::iterator at;
+    Space* space = find_space(address, at);
+    if (!space) return false;
+    server = space->server;
     uint64_t left = size, here = at->second.size - (address - at->first);
     // What the program mapped itself may go on in the next mapping.
     while (left > here && at->second.origin == Stretch::Origin::mapped) {
         const uint64_t end = at->first + at->second.size;
-        if (++at == stretches_.end() || at->first != end) return false;
+        if (++at == space->stretches.end() || at->first != end) return false;
         left -= here;
         here = at->second.size;
     }
@@ -333,27 +366,32 @@ bool DeviceMemory::holds(CUdeviceptr address, uint64_t size) {
 
 void DeviceMemory::info(CUdevice device, uint64_t& free, uint64_t& total) {
     const std::lock_guard held(lock_);
-    free = account_.left(static_cast<size_t>(device));
-    total = account_.total(static_cast<size_t>(device));
+    const size_t index = client().device(device)->place;
+    free = account_.left(index);
+    total = account_.total(index);
 }
 
 bool DeviceMemory::scarce(CUdevice device) {
     const std::lock_guard held(lock_);
-    const auto index = static_cast<size_t>(device);
+    const size_t index = client().device(device)->place;
     return account_.left(index) < account_.total(index) / scarce_part;
 }
 
 template <class Which>
 void DeviceMemory::forget_all(Which which) {
-    std::vector<uint64_t> gone;
-    {
-        const std::lock_guard held(lock_);
-        for (const auto& [address, stretch] : stretches_) {
-            if (which(stretch)) gone.push_back(address);
+    std::vector<std::pair<Space*, uint64_t>> gone;
+    std::unique_lock held(lock_);
+    for (Space& space : spaces_) {
+        for (const auto& [address, stretch] : space.stretches) {
+            if (which(stretch)) gone.emplace_back(&space, address);
         }
     }
-    for (const uint64_t address : gone) {
-        if (free(address) == CUDA_ERROR_INVALID_VALUE) remove_foreign(address);
+    for (const auto& [space, address] : gone) {
+        const auto at = space->stretches.find(address);
+        if (at != space->stretches.end() && free(*space, at, held) == CUDA_ERROR_INVALID_VALUE) {
+            space->stretches.erase(address);
+        }
+        if (!held.owns_lock()) held.lock();
     }
 }
 

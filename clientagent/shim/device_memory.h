@@ -1,6 +1,10 @@
 // Device memory as the client sees it: it chooses the addresses, inside the window that the worker reserved, and it
 // knows the budget of each GPU; mapping and unmapping are posted.
 //
+// Each server's worker has a window of its own, and no two of them overlap. What a server's driver itself places
+// (module variables, memory of graphs) may have one address on two servers: there the current context's server is
+// meant.
+//
 // Requests above half a granule get granules of their own. Smaller ones are carved from shared granules in multiples
 // of 512 bytes, as NVIDIA's driver does. A freed small block rests until the GPU is known to be done with it: the
 // worker's fence says so.
@@ -36,25 +40,32 @@ class DeviceMemory {
     CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device);
     CUresult free(CUdeviceptr address);
 
-    // Addresses of the window for the program itself to map memory at; 0 when there are not as many.
-    CUdeviceptr reserve(uint64_t size, uint64_t alignment, CUdeviceptr wanted);
+    // Addresses of the server's window for the program itself to map memory at; 0 when there are not as many.
+    CUdeviceptr reserve(const Server& server, uint64_t size, uint64_t alignment, CUdeviceptr wanted);
     // False when this is not what `reserve` gave, or memory is mapped there.
     bool unreserve(CUdeviceptr address, uint64_t size);
     [[nodiscard]] bool reserved(CUdeviceptr address, uint64_t size);
     // Takes physical memory from a GPU's budget, which all processes of the lease share, or gives it back.
     bool charge(CUdevice device, uint64_t bytes);
     void discharge(CUdevice device, uint64_t bytes);
-    [[nodiscard]] uint64_t granularity() const { return granularity_; }
+    // Whether the address lies in the server's window.
+    static bool is_of_window(const Server& server, CUdeviceptr address) {
+        return address - server.window_base < server.window_size;
+    }
 
     // Memory at addresses that somebody else chose: module variables, what the program maps itself.
     void add_foreign(CUdeviceptr address, uint64_t size, const Context* context, Stretch::Origin origin,
                      CUdevice device);
-    void remove_foreign(CUdeviceptr address);
+    void remove_foreign(const Server& server, CUdeviceptr address);
 
     // The stretch that holds `address`; false when none does. `base` becomes where it starts.
     bool find(CUdeviceptr address, CUdeviceptr& base, Stretch& stretch);
-    // Whether all of these bytes lie in one stretch.
-    bool holds(CUdeviceptr address, uint64_t size);
+    // Whether all of these bytes lie in one stretch; `server` becomes where.
+    bool holds(CUdeviceptr address, uint64_t size, Server*& server);
+    bool holds(CUdeviceptr address, uint64_t size) {
+        Server* server = nullptr;
+        return holds(address, size, server);
+    }
 
     // Bytes left in the slice, and its size.
     void info(CUdevice device, uint64_t& free, uint64_t& total);
@@ -77,7 +88,22 @@ class DeviceMemory {
         bool resting = false;
     };
 
-    uint64_t find_room(uint64_t size);
+    // Of one server: the window's free addresses, and what lies where.
+    struct Space {
+        Server* server = nullptr;
+        std::map<uint64_t, uint64_t> room;  // free stretches of the window: address → size
+        uint64_t cursor = 0;  // where the search for room goes on: addresses are used again as late as can be
+        std::map<uint64_t, Stretch> stretches;
+
+        uint64_t find_room(uint64_t size);
+    };
+    using Stretches = std::map<uint64_t, Stretch>;
+
+    Space& space_of(CUdevice device);
+    Space& space_around(uint64_t address);
+    // The space where a stretch holds the address, the current context's before others; null when none does.
+    Space* find_space(uint64_t address, Stretches::iterator& at);
+    CUresult free(Space& space, Stretches::iterator at, std::unique_lock<std::mutex>& held);
     void give_room_back(uint64_t address, uint64_t size);
     CUresult map(CUdevice device, uint64_t size, uint64_t& address);
     CUresult unmap(CUdevice device, uint64_t address, uint64_t size);
@@ -90,10 +116,7 @@ class DeviceMemory {
 
     std::mutex lock_;
     SliceAccount account_;
-    uint64_t granularity_ = 0, window_end_ = 0;
-    std::map<uint64_t, uint64_t> room_;  // free stretches of the window: address → size
-    uint64_t cursor_ = 0;  // where the search for room goes on: addresses are used again as late as can be
-    std::map<uint64_t, Stretch> stretches_;
+    std::vector<Space> spaces_;                  // by server
     std::map<uint64_t, uint64_t> reservations_;  // address → size
     std::vector<Pool> pools_;
     unsigned long long last_id_ = 0;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "client.h"
+#include "peers.h"
 #include "shim_calls.h"
 
 namespace gpuferry::shim {
@@ -107,8 +108,7 @@ CUresult cuDeviceGetByPCIBusId(CUdevice* dev, const char* pciBusId) {
 CUresult cuDeviceCanAccessPeer(int* canAccessPeer, CUdevice dev, CUdevice peerDev) {
     const Device* peer = client().device(peerDev);
     if (!peer) return CUDA_ERROR_INVALID_DEVICE;
-    return of_device(dev, canAccessPeer,
-                     [&](const Device& device) { *canAccessPeer = device.can_access[static_cast<size_t>(peerDev)]; });
+    return of_device(dev, canAccessPeer, [&](const Device& device) { *canAccessPeer = can_access(device, *peer); });
 }
 
 }  // namespace gpuferry::shim

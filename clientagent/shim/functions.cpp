@@ -8,10 +8,10 @@
 namespace gpuferry::shim {
 namespace {
 
-CUresult get_attribute(int* value, int which, CUfunction handle) {
+CUresult get_attribute(Server& server, int* value, int which, CUfunction handle) {
     CUresult failure = CUDA_SUCCESS;
     if (!value) return CUDA_ERROR_INVALID_VALUE;
-    const Function* function = find_function(handle, failure);
+    const Function* function = find_function_on(server, handle, failure);
     if (!function) return failure;
     if (which < 0 || static_cast<size_t>(which) >= function->attributes.size()) return CUDA_ERROR_INVALID_VALUE;
     if (function->attribute(which) == no_attribute) return CUDA_ERROR_INVALID_VALUE;
@@ -20,15 +20,16 @@ CUresult get_attribute(int* value, int which, CUfunction handle) {
     return CUDA_SUCCESS;
 }
 
-CUresult set_attribute(CUfunction handle, CUfunction_attribute which, int value, int64_t device) {
+// `device`: null for that of the current context.
+CUresult set_attribute(CUfunction handle, CUfunction_attribute which, int value, const Device* device) {
     CUresult failure = CUDA_SUCCESS;
-    Function* function = find_function(handle, failure);
+    Function* function = find_function_on(device ? *device->server : current_server(), handle, failure);
     if (!function) return failure;
     Call call(Op::set_function_attribute);
-    call.handle(Kind::function, handle);
+    call.handle(Kind::function, function->handle);
     call.value<int64_t>(which);
     call.value<int64_t>(value);
-    call.value<int64_t>(device);
+    call.value<int64_t>(device ? device->local : -1);
     call.ask();
     if (!call.result() && static_cast<size_t>(which) < function->attributes.size()) {
         if (which == CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) function->dynamic_shared_limit = value;
@@ -71,16 +72,18 @@ CUfunction as_function(CUkernel kernel) {
 }  // namespace
 
 CUresult cuFuncGetAttribute(int* pi, CUfunction_attribute attrib, CUfunction hfunc) {
-    return get_attribute(pi, attrib, hfunc);
+    return get_attribute(current_server(), pi, attrib, hfunc);
 }
 CUresult cuKernelGetAttribute(int* pi, CUfunction_attribute attrib, CUkernel kernel, CUdevice dev) {
-    return client().device(dev) ? get_attribute(pi, attrib, as_function(kernel)) : CUDA_ERROR_INVALID_DEVICE;
+    const Device* device = client().device(dev);
+    return device ? get_attribute(*device->server, pi, attrib, as_function(kernel)) : CUDA_ERROR_INVALID_DEVICE;
 }
 CUresult cuFuncSetAttribute(CUfunction hfunc, CUfunction_attribute attrib, int value) {
-    return set_attribute(hfunc, attrib, value, -1);
+    return set_attribute(hfunc, attrib, value, nullptr);
 }
 CUresult cuKernelSetAttribute(CUfunction_attribute attrib, int val, CUkernel kernel, CUdevice dev) {
-    return client().device(dev) ? set_attribute(as_function(kernel), attrib, val, dev) : CUDA_ERROR_INVALID_DEVICE;
+    const Device* device = client().device(dev);
+    return device ? set_attribute(as_function(kernel), attrib, val, device) : CUDA_ERROR_INVALID_DEVICE;
 }
 CUresult cuFuncGetName(const char** name, CUfunction hfunc) {
     return get_name(name, hfunc);

@@ -18,14 +18,29 @@ struct Parameter {
 
 struct Function;
 
-// A module or a library.
+// A variable of an image, in one context.
+struct Global {
+    CUdeviceptr address = 0;
+    size_t size = 0;  // bytes
+    bool managed = false;
+};
+
+// A module or a library. A library belongs to no context: where the program uses several servers, it is loaded on each
+// when it is first used there.
 struct Image {
     Handle handle = 0;
-    Handle module = 0;  // of a library: the module that cuLibraryGetModule gave, once asked
-    std::mutex lock;    // guards the following
+    Handle module = 0;          // of a library: the module that cuLibraryGetModule gave, once asked
+    Image* original = nullptr;  // of what stands for the program's library on another server
+    bool linked = false;
+    std::vector<std::vector<char>> code;  // of a library that other servers may need
+    std::mutex lock;                      // guards the following
     std::map<std::string, Function*> functions;
     std::vector<Function*> in_order;
-    std::map<std::string, std::pair<CUdeviceptr, size_t>> globals;
+    // By the id of the context, 0 for what is the same in all of them.
+    std::map<std::pair<unsigned long long, std::string>, Global> globals;
+    std::map<unsigned, Image*> elsewhere;  // by server
+
+    [[nodiscard]] bool is_library() const { return kind_of(handle) == Kind::library; }
 };
 
 struct Function {
@@ -46,7 +61,9 @@ struct Function {
     }
 };
 
-// The function of a handle, described; null with `failure` set when it is none.
+// The function of a handle, described; null with `failure` set when it is none. Of a library's kernel, what it is on
+// the server of the current context, or on another.
 Function* find_function(CUfunction handle, CUresult& failure);
+Function* find_function_on(Server& server, CUfunction handle, CUresult& failure);
 
 }  // namespace gpuferry

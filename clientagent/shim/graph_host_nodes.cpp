@@ -11,7 +11,7 @@ CUresult put_copy_node(const NodeTarget& target, const CUDA_MEMCPY3D* copy, CUco
     if (const CUresult failure = target.check()) return failure;
     if (!copy) return CUDA_ERROR_INVALID_VALUE;
     CUDA_MEMCPY3D localised = *copy;
-    if (const CUresult failure = localise_copy(localised)) return failure;
+    if (const CUresult failure = localise_copy(target.server(), localised)) return failure;
     Call call(Op::graph_copy_node);
     target.put(call);
     call.handle(Kind::context, context);
@@ -22,7 +22,8 @@ CUresult put_copy_node(const NodeTarget& target, const CUDA_MEMCPY3D* copy, CUco
 CUresult put_host_node(const NodeTarget& target, const CUDA_HOST_NODE_PARAMS& parameters) {
     if (const CUresult failure = target.check()) return failure;
     if (!parameters.fn) return CUDA_ERROR_INVALID_VALUE;
-    const uint64_t id = add_host_function({parameters.fn, parameters.userData, nullptr, nullptr}, true);
+    const uint64_t id =
+        add_host_function(target.server(), {parameters.fn, parameters.userData, nullptr, nullptr}, true);
     Call call(Op::graph_host_node);
     target.put(call);
     call.value(id);
@@ -57,10 +58,11 @@ CUresult cuGraphMemcpyNodeGetParams(CUgraphNode hNode, CUDA_MEMCPY3D* nodeParams
     *nodeParams = call.results().take<CUDA_MEMCPY3D>();
     call.take_handles(Kind::array, &nodeParams->srcArray, 1);
     call.take_handles(Kind::array, &nodeParams->dstArray, 1);
-    if (void* source = find_client_address(reinterpret_cast<uint64_t>(nodeParams->srcHost))) {
+    const Server& server = call.server();
+    if (void* source = find_client_address(server, reinterpret_cast<uint64_t>(nodeParams->srcHost))) {
         nodeParams->srcHost = source;
     }
-    if (void* destination = find_client_address(reinterpret_cast<uint64_t>(nodeParams->dstHost))) {
+    if (void* destination = find_client_address(server, reinterpret_cast<uint64_t>(nodeParams->dstHost))) {
         nodeParams->dstHost = destination;
     }
     return CUDA_SUCCESS;

@@ -108,7 +108,7 @@ CUresult put_kernel_node(const NodeTarget& target, const CUDA_KERNEL_NODE_PARAMS
     frame.parameter_bytes = static_cast<uint32_t>(packed.size);
     Call call(Op::graph_kernel_node);
     target.put(call);
-    call.value<uint64_t>(function->handle);
+    call.handle(Kind::function, function->handle);
     call.value(frame);
     call.bytes({packed.bytes, packed.size});
     return target.ask(call);

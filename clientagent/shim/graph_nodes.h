@@ -15,6 +15,10 @@ struct NodeTarget {
     CUgraphExec exec = nullptr;
 
     [[nodiscard]] CUresult check() const;
+    // That of the graph.
+    [[nodiscard]] Server& server() const {
+        return client().server_of(to_handle(graph) ? to_handle(graph) : to_handle(node));
+    }
     // The fields ahead of the node's own parameters.
     void put(Call& call) const;
     // Waits for the answer and takes the new node from it.

@@ -8,7 +8,11 @@
 namespace gpuferry::shim {
 
 CUresult cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream) {
-    if (const CUresult failure = prepare_graph_launch()) return failure;
+    if (!handles_table().living(Kind::graph_exec, to_handle(hGraphExec))) {
+        return forward_cuGraphLaunch(hGraphExec, hStream);  // which says what is wrong
+    }
+    Server& server = client().server_of(to_handle(hGraphExec));
+    if (const CUresult failure = prepare_graph_launch(server)) return failure;
     return forward_cuGraphLaunch(hGraphExec, hStream);
 }
 

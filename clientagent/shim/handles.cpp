@@ -13,7 +13,7 @@ Handles::Slot* Handles::make_slot(Table& table, uint32_t index) {
     return &chunk.load()[index % chunk_slots];
 }
 
-Handle Handles::create(Kind kind, void* detail) {
+Handle Handles::create(Kind kind, void* detail, unsigned server) {
     const std::lock_guard held(lock_);
     uint32_t index = next_;
     // Indices rest before they are used again, so that a stale handle is told from its successor for long.
@@ -25,7 +25,7 @@ Handle Handles::create(Kind kind, void* detail) {
         ++next_;
     }
     Slot* slot = make_slot(client_named_, index);
-    const Handle handle = make_handle(kind, ++slot->generation, index);
+    const Handle handle = make_handle(kind, ++slot->generation, index, server);
     slot->detail.store(detail, std::memory_order_release);
     slot->handle.store(handle, std::memory_order_release);
     return handle;
@@ -33,8 +33,11 @@ Handle Handles::create(Kind kind, void* detail) {
 
 void Handles::adopt(Handle handle, void* detail) {
     if (!is_handle(handle) || !named_by_worker(handle) || index_of(handle) >= most_objects) return;
+    if (server_of(handle) >= most_servers) return;
     const std::lock_guard held(lock_);
-    Slot* slot = make_slot(worker_named_, index_of(handle));
+    auto& table = worker_named_[server_of(handle)];
+    if (!table.load()) table.store(new Table, std::memory_order_release);
+    Slot* slot = make_slot(*table.load(), index_of(handle));
     if (slot->handle.load() == handle) return;
     slot->detail.store(detail, std::memory_order_release);
     slot->handle.store(handle, std::memory_order_release);
@@ -43,9 +46,8 @@ void Handles::adopt(Handle handle, void* detail) {
 void Handles::forget(Handle handle) {
     if (!living(kind_of(handle), handle)) return;
     const std::lock_guard held(lock_);
-    Table& table = named_by_worker(handle) ? worker_named_ : client_named_;
-    Slot* slot = make_slot(table, index_of(handle));
-    if (slot->handle.load() != handle) return;
+    auto* slot = const_cast<Slot*>(find_slot(handle));
+    if (!slot || slot->handle.load() != handle) return;
     slot->handle.store(0, std::memory_order_release);
     slot->detail.store(nullptr, std::memory_order_release);
     if (!named_by_worker(handle)) free_.push_back(index_of(handle));

@@ -11,9 +11,9 @@ namespace gpuferry {
 
 class Handles {
   public:
-    // A new handle of the client's own; `detail` is what `find` gives for it.
-    Handle create(Kind kind, void* detail = nullptr);
-    // A handle that the worker chose; the first `detail` given stays.
+    // A new handle of the client's own, for an object on this server; `detail` is what `find` gives for it.
+    Handle create(Kind kind, void* detail = nullptr, unsigned server = 0);
+    // A handle that a worker chose; the first `detail` given stays.
     void adopt(Handle handle, void* detail = nullptr);
     void forget(Handle handle);
 
@@ -44,14 +44,22 @@ class Handles {
     [[nodiscard]] const Slot* find_slot(Handle handle) const {
         const uint32_t index = index_of(handle);
         if (!is_handle(handle) || index >= most_objects) return nullptr;
-        const Table& table = named_by_worker(handle) ? worker_named_ : client_named_;
-        const Slot* chunk = table.chunks[index / chunk_slots].load(std::memory_order_acquire);
+        const Table* table = find_table(handle);
+        if (!table) return nullptr;
+        const Slot* chunk = table->chunks[index / chunk_slots].load(std::memory_order_acquire);
         return chunk ? &chunk[index % chunk_slots] : nullptr;
+    }
+    // Each server's worker chooses indices of its own; the client's own are of one series.
+    [[nodiscard]] const Table* find_table(Handle handle) const {
+        if (!named_by_worker(handle)) return &client_named_;
+        const unsigned server = server_of(handle);
+        return server < most_servers ? worker_named_[server].load(std::memory_order_acquire) : nullptr;
     }
     Slot* make_slot(Table& table, uint32_t index);
 
     std::mutex lock_;
-    Table client_named_, worker_named_;
+    Table client_named_;
+    std::atomic<Table*> worker_named_[most_servers] = {};
     std::deque<uint32_t> free_;
     uint32_t next_ = 1;
 };

@@ -19,6 +19,7 @@ namespace {
 
 struct Known {
     HostFunction function;
+    Server* server = nullptr;  // whose stream or graph it belongs to
     bool stays = false;
 };
 
@@ -61,14 +62,15 @@ void run_functions() {
         held.unlock();
         call_function(known.function);
         // What the function wrote to memory that the device sees is there when the stream goes on.
-        prepare_device_work();
+        prepare_device_work(*known.server);
         Call call(Op::host_function_done);
+        call.go_to(*known.server);
         call.value<uint64_t>(id);
         call.post_anywhere();
         held.lock();
         if (!known.stays) {
             functions().erase(id);
-            client().link()->listen(false);
+            known.server->link->listen(false);
         }
     }
 }
@@ -90,7 +92,7 @@ CUresult post_function(CUstream stream, const HostFunction& function) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     bool capturing = false;
     if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
-    const uint64_t id = add_host_function(function, capturing);
+    const uint64_t id = add_host_function(server_of_stream(stream), function, capturing);
     Call call(Op::run_on_host);
     call.value<uint64_t>(id);
     call.value<uint64_t>(capturing);
@@ -102,22 +104,24 @@ CUresult post_function(CUstream stream, const HostFunction& function) {
 
 }  // namespace
 
-uint64_t add_host_function(const HostFunction& function, bool stays) {
+uint64_t add_host_function(Server& server, const HostFunction& function, bool stays) {
     uint64_t id = 0;
     {
         const std::lock_guard held(lock);
         start_thread();
         id = ++last_id;
-        functions()[id] = {function, stays};
+        functions()[id] = {function, &server, stays};
     }
-    client().link()->listen(true);
+    server.link->listen(true);
     return id;
 }
 
 void remove_host_function(uint64_t id) {
-    client().link()->listen(false);
     const std::lock_guard held(lock);
-    functions().erase(id);
+    const auto found = functions().find(id);
+    if (found == functions().end()) return;
+    found->second.server->link->listen(false);
+    functions().erase(found);
 }
 
 bool find_host_function(uint64_t id, HostFunction& function) {
@@ -136,8 +140,10 @@ bool host_functions_used() {
     return used;
 }
 
-void run_host_function(uint64_t id) {
+void run_host_function(const Server& server, uint64_t id) {
     const std::lock_guard held(lock);
+    const auto found = functions().find(id);
+    if (found == functions().end() || found->second.server != &server) return;
     turns().push_back(id);
     more.notify_one();
 }

@@ -8,6 +8,8 @@
 
 namespace gpuferry {
 
+struct Server;
+
 // A function of the program's: a host function, or the older form of a stream's callback.
 struct HostFunction {
     CUhostFn function = nullptr;
@@ -17,7 +19,7 @@ struct HostFunction {
 };
 
 // Gives a function an id that the server calls it by: once, or whenever a graph that holds it runs.
-uint64_t add_host_function(const HostFunction& function, bool stays);
+uint64_t add_host_function(Server& server, const HostFunction& function, bool stays);
 void remove_host_function(uint64_t id);
 // False when there is no such function.
 bool find_host_function(uint64_t id, HostFunction& function);
@@ -25,7 +27,7 @@ bool find_host_function(uint64_t id, HostFunction& function);
 bool inside_host_function();
 
 // The turn of the function with this id has come. Called by whichever thread reads replies.
-void run_host_function(uint64_t id);
+void run_host_function(const Server& server, uint64_t id);
 // Whether any host function has been posted that has not returned yet.
 bool host_functions_pending();
 // Whether there ever was one.

@@ -185,15 +185,14 @@ CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned Flag
     const uint64_t offset = reinterpret_cast<uint64_t>(p) - base;
     if (!block.registered) {
         *pdptr = base + offset;
-        return make_twin(reinterpret_cast<void*>(base), base, block.size, false, 0);
+        return make_twin(reinterpret_cast<void*>(base), base, block.size);
     }
     if (!block.device_address) {
         const uint64_t in_page = base & 4095;
         const uint64_t start = take_host_addresses(block.size + in_page);
         if (!start) return CUDA_ERROR_OUT_OF_MEMORY;
         // The page that the memory begins in may hold other things of the program's: they travel along, harmlessly.
-        const CUresult result =
-            make_twin(reinterpret_cast<void*>(base - in_page), start, block.size + in_page, false, 0);
+        const CUresult result = make_twin(reinterpret_cast<void*>(base - in_page), start, block.size + in_page);
         if (result) {
             give_host_addresses_back(start, block.size + in_page);
             return result;
@@ -221,7 +220,7 @@ CUresult cuMemAllocManaged(CUdeviceptr* dptr, size_t bytesize, unsigned flags) {
     CUresult result = CUDA_ERROR_OUT_OF_MEMORY;
     if (address &&
         mmap(memory, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == memory) {
-        result = make_twin(memory, address, size, true, context->device);
+        result = make_twin(memory, address, size, client().device(context->device));
     }
     if (result) {
         device_memory().discharge(context->device, size);

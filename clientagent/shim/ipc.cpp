@@ -49,11 +49,12 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* pHandle, CUdeviceptr dptr) {
     CUdeviceptr base = 0;
     Stretch stretch;
     if (!pHandle || !device_memory().find(dptr, base, stretch)) return CUDA_ERROR_INVALID_VALUE;
-    const uint64_t granularity = device_memory().granularity();
+    const uint64_t granularity = client().device(stretch.device)->server->granularity;
     const bool carved = stretch.origin == Stretch::Origin::carved;
     if (!carved && stretch.origin != Stretch::Origin::allocated) return CUDA_ERROR_INVALID_VALUE;
     const uint64_t mapping = carved ? base / granularity * granularity : base;
     Call call(Op::share_memory);
+    call.go_to(*client().device(stretch.device)->server);
     call.value(mapping);
     call.ask();
     if (call.result()) return call.result();
@@ -87,14 +88,16 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* pdptr, CUipcMemHandle handle, unsign
         *pdptr = address;
         return CUDA_SUCCESS;
     }
-    const CUdeviceptr mapping = device_memory().reserve(name.mapped, device_memory().granularity(), 0);
+    const Server& server = *client().device(device)->server;
+    const CUdeviceptr mapping = device_memory().reserve(server, name.mapped, server.granularity, 0);
     if (!mapping) return CUDA_ERROR_OUT_OF_MEMORY;
     Call call(Op::open_shared_memory);
+    call.go_to(*client().device(device)->server);
     call.value<uint64_t>(name.process);
     call.value(name.key);
     call.value<uint64_t>(mapping);
     call.value<uint64_t>(name.mapped);
-    call.value<uint64_t>(name.device);
+    call.device(device);
     call.ask();
     if (call.result()) {
         device_memory().unreserve(mapping, name.mapped);
@@ -112,10 +115,12 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr dptr) {
     const auto found = opened().find(dptr);
     if (found == opened().end()) return CUDA_ERROR_INVALID_VALUE;
     if (--found->second.count) return CUDA_SUCCESS;
+    Server& server = *client().device(static_cast<CUdevice>(found->second.name.device))->server;
     Call call(Op::close_shared_memory);
+    call.go_to(server);
     call.value(found->second.mapping);
     const CUresult result = call.post_anywhere();
-    device_memory().remove_foreign(dptr);
+    device_memory().remove_foreign(server, dptr);
     device_memory().unreserve(found->second.mapping, found->second.name.mapped);
     opened().erase(found);
     return result;

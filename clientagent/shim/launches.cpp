@@ -107,11 +107,11 @@ CUresult launch(CUfunction handle, LaunchFrame& frame, CUstream stream, void** p
     if (failure) return failure;
 
     const std::span<const char> bytes(packed.bytes, packed.size);
-    failure = prepare_device_work(bytes);
+    failure = prepare_device_work(*context->server, bytes);
     if (failure) return failure;
     frame.parameter_bytes = static_cast<uint32_t>(bytes.size());
     Call call(Op::launch);
-    call.value<uint64_t>(function->handle);
+    call.handle(Kind::function, function->handle);
     call.handle(Kind::stream, stream);
     call.value(frame);
     call.bytes(bytes);

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 namespace gpuferry {
 namespace {
@@ -23,7 +24,7 @@ uint64_t nanoseconds() {
 }  // namespace
 
 Link::Link(int descriptor, Deliver deliver, Lost lost)
-    : connection_(descriptor), deliver_(deliver), report_lost_(lost), input_(input_size) {
+    : connection_(descriptor), deliver_(std::move(deliver)), report_lost_(std::move(lost)), input_(input_size) {
     gathered_.reserve(1u << 20);
     leaving_.reserve(1u << 20);
     // The program's signals are for the program's threads.
@@ -76,11 +77,14 @@ void Link::send_gathered(std::unique_lock<std::mutex>& held, std::span<const cha
 
 uint64_t Link::post(Op op, uint64_t context, std::span<const char> payload, std::span<const char> bulk) {
     std::unique_lock held(sending_);
+    // Bytes that are sent from where they lie leave with their request: nobody may send that one alone, nor put another
+    // behind it first.
+    const bool in_place = bulk.size() >= send_in_place;
+    if (in_place) writing_ended_.wait(held, [this] { return !writing_; });
     if (lost()) return 0;
     const uint64_t number = append(op, 0, context, payload, bulk.size());
     counts.posts.fetch_add(1, std::memory_order_relaxed);
-    if (bulk.size() >= send_in_place) {
-        writing_ended_.wait(held, [this] { return !writing_; });
+    if (in_place) {
         send_gathered(held, bulk);
     } else if (!bulk.empty()) {
         const size_t start = gathered_.size();

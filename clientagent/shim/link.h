@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <span>
 #include <thread>
@@ -40,8 +41,8 @@ struct LinkCounts {
 class Link {
   public:
     // What arrives for the client outside any reply; called by whichever thread reads.
-    using Deliver = void (*)(Delivery, std::span<const char> payload);
-    using Lost = void (*)(const char* reason);
+    using Deliver = std::function<void(Delivery, std::span<const char> payload)>;
+    using Lost = std::function<void(const char* reason)>;
 
     Link(int descriptor, Deliver deliver, Lost lost);
     Link(const Link&) = delete;

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <memory>
+#include <vector>
 
 #include "call.h"
 #include "device_memory.h"
@@ -49,7 +51,7 @@ Function* add_function(Image& image, const std::string& name, Handle handle) {
 // Asks the worker for one function: a name that the load reply did not list, or one that it did not describe.
 CUresult ask_for_function(Image& image, const char* name, Function*& function) {
     Call call(Op::find_function);
-    call.value<uint64_t>(image.handle);
+    call.handle(kind_of(image.handle), image.handle);
     call.text(name);
     call.ask();
     if (call.result()) return call.result();
@@ -59,36 +61,90 @@ CUresult ask_for_function(Image& image, const char* name, Function*& function) {
     return CUDA_SUCCESS;
 }
 
-CUresult load(Kind kind, const void* data, unsigned options, const CUjit_option* names, void** values, Handle& handle) {
-    const CodeImage code = read_code_image(data);
-    if (code.parts.empty()) return CUDA_ERROR_INVALID_IMAGE;
-    auto* image = new Image;
-    handle = image->handle = handles_table().create(kind, image);
-    Call call(Op::load_image);
-    call.value<uint64_t>(handle);
-    JitOptions jit;
-    jit.put(call, options, names, values);
-    call.value<uint64_t>(code.linked);
-    call.value<uint64_t>(code.parts.size());
-    for (const std::span<const char> part : code.parts) {
+// Has the image's server load its code, and learns what is in it. Of what cannot be loaded nothing stays.
+CUresult load_image(Image& image, std::span<const std::span<const char>> parts, JitOptions& jit, Call& call) {
+    call.value<uint64_t>(image.linked);
+    call.value<uint64_t>(parts.size());
+    for (const std::span<const char> part : parts) {
         call.value<uint64_t>(part.size());
         call.bytes(part);
     }
     const bool answered = call.ask();
     if (answered) jit.take(call.results());
     if (call.result()) {
-        handles_table().forget(handle);
-        delete image;
+        handles_table().forget(image.handle);
         return call.result();
     }
     Decoder& results = call.results();
     const auto count = results.take<uint64_t>();
     for (uint64_t i = 0; results.good() && i < count; ++i) {
         const std::string name(results.take_text());
-        Function* function = add_function(*image, name, results.take<uint64_t>());
+        Function* function = add_function(image, name, results.take<uint64_t>());
         if (results.take<uint64_t>()) read_details(*function, results);
     }
     return CUDA_SUCCESS;
+}
+
+CUresult load(Kind kind, const void* data, unsigned options, const CUjit_option* names, void** values, Handle& handle) {
+    const CodeImage code = read_code_image(data);
+    if (code.parts.empty()) return CUDA_ERROR_INVALID_IMAGE;
+    auto image = std::make_unique<Image>();
+    image->linked = code.linked;
+    Call call(Op::load_image);
+    call.create(kind, &handle, image.get());
+    image->handle = handle;
+    JitOptions jit;
+    jit.put(call, options, names, values);
+    if (const CUresult failure = load_image(*image, code.parts, jit, call)) return failure;
+    if (kind == Kind::library && client().has_several_servers()) {
+        for (const std::span<const char> part : code.parts) image->code.emplace_back(part.begin(), part.end());
+    }
+    image.release();  // it stays as long as the process: another thread may be looking at it
+    return CUDA_SUCCESS;
+}
+
+// A managed variable is one for all GPUs: what another server has of it is joined with this process's own.
+void join_managed(const std::string& name, const Global& global, const Image& there) {
+    Call call(Op::find_global);
+    call.handle(Kind::library, there.handle);
+    call.value<uint64_t>(true);
+    call.text(name.c_str());
+    call.ask();
+    if (call.result()) return;
+    const auto where = call.results().take<uint64_t>();
+    const auto length = call.results().take<uint64_t>();
+    if (!call.results().take<uint64_t>()) return;
+    if (const char* content = call.results().take_bytes(length)) {
+        join_twin(global.address, call.server(), where, {content, length});
+    }
+}
+
+// What a library is on a server: loaded there now, if it was not yet. Modules are where they are.
+Image* find_image_on(Server& server, Image& image, CUresult& failure) {
+    if (!image.is_library() || server_of(image.handle) == server.number) return &image;
+    Image& original = image.original ? *image.original : image;
+    if (server_of(original.handle) == server.number) return &original;
+    const std::lock_guard held(original.lock);
+    if (const auto found = original.elsewhere.find(server.number); found != original.elsewhere.end()) {
+        return found->second;
+    }
+    auto there = std::make_unique<Image>();
+    there->original = &original;
+    there->linked = original.linked;
+    Call call(Op::load_image);
+    call.go_to(server);
+    Handle handle = 0;
+    call.create(Kind::library, &handle, there.get());
+    there->handle = handle;
+    JitOptions jit;  // the program's own were for the first load, and its log buffers may be gone
+    jit.put(call, 0, nullptr, nullptr);
+    const std::vector<std::span<const char>> parts(original.code.begin(), original.code.end());
+    failure = load_image(*there, parts, jit, call);
+    if (failure) return nullptr;
+    for (const auto& [key, global] : original.globals) {
+        if (global.managed) join_managed(key.second, global, *there);
+    }
+    return original.elsewhere[server.number] = there.release();
 }
 
 CUresult load_file(Kind kind, const char* path, unsigned options, const CUjit_option* names, void** values,
@@ -100,18 +156,23 @@ CUresult load_file(Kind kind, const char* path, unsigned options, const CUjit_op
     return load(kind, content.data(), options, names, values, handle);
 }
 
+CUresult unload(Image& image) {
+    Call call(Op::unload_image);
+    call.handle(kind_of(image.handle), image.handle);
+    for (Function* function : image.in_order) handles_table().forget(function->handle);
+    for (const auto& [name, global] : image.globals) {
+        device_memory().remove_foreign(call.server(), global.address);
+        if (global.managed) end_twin(global.address);
+    }
+    handles_table().forget(image.handle);
+    return call.post_anywhere();  // the image's record stays: another thread may be looking at it
+}
+
 CUresult unload(Kind kind, Handle handle) {
     auto* image = handles_table().find<Image>(kind, handle);
     if (!image) return CUDA_ERROR_INVALID_HANDLE;
-    Call call(Op::unload_image);
-    call.value<uint64_t>(handle);
-    for (Function* function : image->in_order) handles_table().forget(function->handle);
-    for (const auto& [name, global] : image->globals) {
-        device_memory().remove_foreign(global.first);
-        end_twin(global.first);
-    }
-    handles_table().forget(handle);
-    return call.post_anywhere();  // the image's record stays: another thread may be looking at it
+    for (const auto& [server, there] : image->elsewhere) unload(*there);
+    return unload(*image);
 }
 
 CUresult get_function(Kind kind, Handle handle, const char* name, Function*& function) {
@@ -129,30 +190,49 @@ CUresult get_global(Kind kind, Handle handle, const char* name, bool managed, CU
     auto* image = handles_table().find<Image>(kind, handle);
     if (!image) return CUDA_ERROR_INVALID_HANDLE;
     if (!name || (!address && !size)) return CUDA_ERROR_INVALID_VALUE;
+    CUresult failure = CUDA_SUCCESS;
+    const auto known_managed = [&] {
+        const std::lock_guard held(image->lock);
+        return image->globals.contains({0, name});
+    };
+    if (kind == Kind::library && !managed && client().has_several_servers() && current_context() && !known_managed()) {
+        image = find_image_on(current_server(), *image, failure);
+        if (!image) return failure;
+    }
+    const Context* context = current_context();
     const std::lock_guard held(image->lock);
-    auto found = image->globals.find(name);
+    auto found = image->globals.find({0, name});
+    if (found == image->globals.end()) found = image->globals.find({context ? context->id : 0, name});
     if (found == image->globals.end()) {
         Call call(Op::find_global);
-        call.value<uint64_t>(handle);
+        call.handle(kind, image->handle);
         call.value<uint64_t>(managed);
         call.text(name);
         call.ask();
         if (call.result()) return call.result();
-        const auto where = call.results().take<uint64_t>();
-        const auto length = call.results().take<uint64_t>();
+        Global global;
+        global.address = call.results().take<uint64_t>();
+        global.size = call.results().take<uint64_t>();
+        global.managed = call.results().take<uint64_t>();
         auto origin = Stretch::Origin::global;
-        if (call.results().take<uint64_t>()) {  // a managed variable: this process has it at the same address
-            const char* content = call.results().take_bytes(length);
+        if (global.managed) {  // this process has it at the same address
+            const char* content = call.results().take_bytes(global.size);
             if (!content) return CUDA_ERROR_UNKNOWN;
-            if (const CUresult failure = adopt_twin(where, {content, length})) return failure;
+            failure = adopt_twin(call.server(), global.address, {content, global.size});
+            if (failure) return failure;
             origin = Stretch::Origin::managed_variable;
         }
-        found = image->globals.emplace(name, std::make_pair(where, length)).first;
-        const Context* context = current_context();
-        device_memory().add_foreign(where, length, context, origin, context ? context->device : 0);
+        const unsigned long long id = context && !global.managed ? context->id : 0;
+        found = image->globals.emplace(std::pair(id, name), global).first;
+        for (const auto& [number, there] : image->elsewhere) {
+            if (global.managed) join_managed(name, global, *there);
+        }
+        const bool here = context && context->server == &call.server();
+        const CUdevice device = here ? context->device : call.server().primary->device;
+        device_memory().add_foreign(global.address, global.size, here ? context : nullptr, origin, device);
     }
-    if (address) *address = found->second.first;
-    if (size) *size = found->second.second;
+    if (address) *address = found->second.address;
+    if (size) *size = found->second.size;
     return CUDA_SUCCESS;
 }
 
@@ -186,11 +266,22 @@ CUresult refuse_library_options(const CUlibraryOption* options, unsigned count) 
 
 }  // namespace
 
-Function* find_function(CUfunction handle, CUresult& failure) {
+Function* find_function_on(Server& server, CUfunction handle, CUresult& failure) {
     auto* function = handles_table().find<Function>(Kind::function, to_handle(handle));
     if (!function) {
         failure = CUDA_ERROR_INVALID_HANDLE;
         return nullptr;
+    }
+    Image* image = function->image;
+    if (server_of(function->handle) != server.number && image->is_library()) [[unlikely]] {
+        image = find_image_on(server, *image, failure);
+        if (!image) return nullptr;
+        const std::lock_guard held(image->lock);
+        const auto found = image->functions.find(function->name);
+        const std::string name = function->name;
+        function = found == image->functions.end() ? nullptr : found->second;
+        if (!function) failure = ask_for_function(*image, name.c_str(), function);
+        if (failure) return nullptr;
     }
     if (!function->described) [[unlikely]] {
         const std::lock_guard held(function->image->lock);
@@ -199,6 +290,10 @@ Function* find_function(CUfunction handle, CUresult& failure) {
         if (failure) return nullptr;
     }
     return function;
+}
+
+Function* find_function(CUfunction handle, CUresult& failure) {
+    return find_function_on(current_server(), handle, failure);
 }
 
 namespace shim {
@@ -305,15 +400,18 @@ CUresult cuLibraryGetModule(CUmodule* pMod, CUlibrary library) {
     auto* image = handles_table().find<Image>(Kind::library, to_handle(library));
     if (!image) return CUDA_ERROR_INVALID_HANDLE;
     if (!pMod) return CUDA_ERROR_INVALID_VALUE;
+    CUresult failure = CUDA_SUCCESS;
+    image = find_image_on(current_server(), *image, failure);
+    if (!image) return failure;
     const std::lock_guard held(image->lock);
     if (!image->module) {
         Call call(Op::library_module);
-        call.handle(Kind::library, library);
+        call.handle(Kind::library, image->handle);
         call.ask();
         if (call.result()) return call.result();
         auto* module = new Image;
         module->handle = image->module = call.results().take<uint64_t>();
-        handles_table().adopt(module->handle, module);
+        call.adopt(module->handle, module);
     }
     *pMod = from_handle<CUmodule>(image->module);
     return CUDA_SUCCESS;

@@ -28,12 +28,16 @@ CUresult check_peer(CUcontext handle, const Context*& context, const Context*& p
 
 CUresult post_switch(Op op, const Context& peer) {
     Call call(op);
-    call.value<uint64_t>(peer.handle);
-    call.value<uint64_t>(static_cast<uint64_t>(peer.device));
+    call.handle(Kind::context, peer.handle);
+    call.device(peer.device);
     return call.post();
 }
 
 }  // namespace
+
+bool can_access(const Device& device, const Device& peer) {
+    return device.server == peer.server && device.can_access[static_cast<size_t>(peer.local)];
+}
 
 bool reaches(const Context* context, CUdevice device) {
     if (!context || context->device == device) return true;
@@ -53,7 +57,7 @@ CUresult cuCtxEnablePeerAccess(CUcontext peerContext, unsigned Flags) {
     const Context *context = nullptr, *peer = nullptr;
     if (Flags) return CUDA_ERROR_INVALID_VALUE;
     if (const CUresult failure = check_peer(peerContext, context, peer)) return failure;
-    if (!client().device(context->device)->can_access[static_cast<size_t>(peer->device)]) {
+    if (!can_access(*client().device(context->device), *client().device(peer->device))) {
         return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
     }
     {

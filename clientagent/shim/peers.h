@@ -5,6 +5,8 @@
 
 namespace gpuferry {
 
+// Whether one GPU may reach another's memory at all: two of one server, perhaps.
+bool can_access(const Device& device, const Device& peer);
 // Whether the context's kernels reach the memory of this GPU.
 bool reaches(const Context* context, CUdevice device);
 // The context is gone.

@@ -1,23 +1,21 @@
 // cuMemset*: posted once the whole stretch is known to be device memory.
-#include "capture.h"
-#include "contexts.h"
-#include "device_memory.h"
-#include "shim_calls.h"
+#include "between_servers.h"
 #include "twins.h"
 
 namespace gpuferry::shim {
 namespace {
 
-CUresult check(CUdeviceptr address, uint64_t count, uint64_t size) {
+CUresult check(CUdeviceptr address, uint64_t count, uint64_t size, CUstream stream = nullptr) {
     if (const CUresult failure = check_usable(current_context())) return failure;
     if (address % size) return CUDA_ERROR_INVALID_VALUE;
     uint64_t bytes = 0;
     if (__builtin_mul_overflow(count, size, &bytes)) return CUDA_ERROR_INVALID_VALUE;
     if (count && !device_memory().holds(address, bytes)) return CUDA_ERROR_INVALID_VALUE;
-    return is_host_address(address) ? prepare_device_work() : CUDA_SUCCESS;
+    return is_host_address(address) ? prepare_device_work(server_of_stream(stream)) : CUDA_SUCCESS;
 }
 
-CUresult check_rows(CUdeviceptr address, uint64_t pitch, uint64_t width, uint64_t height, uint64_t size) {
+CUresult check_rows(CUdeviceptr address, uint64_t pitch, uint64_t width, uint64_t height, uint64_t size,
+                    CUstream stream = nullptr) {
     if (width == 0 || height == 0) return check_usable(current_context());
     uint64_t bytes = 0;
     if (__builtin_mul_overflow(width, size, &bytes)) return CUDA_ERROR_INVALID_VALUE;
@@ -26,7 +24,7 @@ CUresult check_rows(CUdeviceptr address, uint64_t pitch, uint64_t width, uint64_
     if (__builtin_mul_overflow(pitch, height - 1, &all) || __builtin_add_overflow(all, bytes, &all)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    return check(address, all / size, size);
+    return check(address, all / size, size, stream);
 }
 
 // A call that sets nothing still tells that its stream's capture has failed.
@@ -39,54 +37,78 @@ CUresult nothing(CUresult failure, CUstream stream) {
 
 CUresult cuMemsetD8_v2(CUdeviceptr dstDevice, unsigned char uc, size_t N) {
     const CUresult failure = check(dstDevice, N, 1);
-    return failure || !N ? failure : forward_cuMemsetD8_v2(dstDevice, uc, N);
+    return failure || !N
+               ? failure
+               : do_where(dstDevice, nullptr, [&](CUstream) { return forward_cuMemsetD8_v2(dstDevice, uc, N); });
 }
 CUresult cuMemsetD16_v2(CUdeviceptr dstDevice, unsigned short us, size_t N) {
     const CUresult failure = check(dstDevice, N, 2);
-    return failure || !N ? failure : forward_cuMemsetD16_v2(dstDevice, us, N);
+    return failure || !N
+               ? failure
+               : do_where(dstDevice, nullptr, [&](CUstream) { return forward_cuMemsetD16_v2(dstDevice, us, N); });
 }
 CUresult cuMemsetD32_v2(CUdeviceptr dstDevice, unsigned ui, size_t N) {
     const CUresult failure = check(dstDevice, N, 4);
-    return failure || !N ? failure : forward_cuMemsetD32_v2(dstDevice, ui, N);
+    return failure || !N
+               ? failure
+               : do_where(dstDevice, nullptr, [&](CUstream) { return forward_cuMemsetD32_v2(dstDevice, ui, N); });
 }
 CUresult cuMemsetD8Async(CUdeviceptr dstDevice, unsigned char uc, size_t N, CUstream hStream) {
-    const CUresult failure = check(dstDevice, N, 1);
-    return failure || !N ? nothing(failure, hStream) : forward_cuMemsetD8Async(dstDevice, uc, N, hStream);
+    const CUresult failure = check(dstDevice, N, 1, hStream);
+    return failure || !N ? nothing(failure, hStream) : do_where(dstDevice, hStream, [&](CUstream stream) {
+        return forward_cuMemsetD8Async(dstDevice, uc, N, stream);
+    });
 }
 CUresult cuMemsetD16Async(CUdeviceptr dstDevice, unsigned short us, size_t N, CUstream hStream) {
-    const CUresult failure = check(dstDevice, N, 2);
-    return failure || !N ? nothing(failure, hStream) : forward_cuMemsetD16Async(dstDevice, us, N, hStream);
+    const CUresult failure = check(dstDevice, N, 2, hStream);
+    return failure || !N ? nothing(failure, hStream) : do_where(dstDevice, hStream, [&](CUstream stream) {
+        return forward_cuMemsetD16Async(dstDevice, us, N, stream);
+    });
 }
 CUresult cuMemsetD32Async(CUdeviceptr dstDevice, unsigned ui, size_t N, CUstream hStream) {
-    const CUresult failure = check(dstDevice, N, 4);
-    return failure || !N ? nothing(failure, hStream) : forward_cuMemsetD32Async(dstDevice, ui, N, hStream);
+    const CUresult failure = check(dstDevice, N, 4, hStream);
+    return failure || !N ? nothing(failure, hStream) : do_where(dstDevice, hStream, [&](CUstream stream) {
+        return forward_cuMemsetD32Async(dstDevice, ui, N, stream);
+    });
 }
 CUresult cuMemsetD2D8_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height) {
     const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 1);
-    return failure ? failure : forward_cuMemsetD2D8_v2(dstDevice, dstPitch, uc, Width, Height);
+    return failure ? failure : do_where(dstDevice, nullptr, [&](CUstream) {
+        return forward_cuMemsetD2D8_v2(dstDevice, dstPitch, uc, Width, Height);
+    });
 }
 CUresult cuMemsetD2D16_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height) {
     const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 2);
-    return failure ? failure : forward_cuMemsetD2D16_v2(dstDevice, dstPitch, us, Width, Height);
+    return failure ? failure : do_where(dstDevice, nullptr, [&](CUstream) {
+        return forward_cuMemsetD2D16_v2(dstDevice, dstPitch, us, Width, Height);
+    });
 }
 CUresult cuMemsetD2D32_v2(CUdeviceptr dstDevice, size_t dstPitch, unsigned ui, size_t Width, size_t Height) {
     const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 4);
-    return failure ? failure : forward_cuMemsetD2D32_v2(dstDevice, dstPitch, ui, Width, Height);
+    return failure ? failure : do_where(dstDevice, nullptr, [&](CUstream) {
+        return forward_cuMemsetD2D32_v2(dstDevice, dstPitch, ui, Width, Height);
+    });
 }
 CUresult cuMemsetD2D8Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned char uc, size_t Width, size_t Height,
                            CUstream hStream) {
-    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 1);
-    return failure ? failure : forward_cuMemsetD2D8Async(dstDevice, dstPitch, uc, Width, Height, hStream);
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 1, hStream);
+    return failure ? failure : do_where(dstDevice, hStream, [&](CUstream stream) {
+        return forward_cuMemsetD2D8Async(dstDevice, dstPitch, uc, Width, Height, stream);
+    });
 }
 CUresult cuMemsetD2D16Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned short us, size_t Width, size_t Height,
                             CUstream hStream) {
-    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 2);
-    return failure ? failure : forward_cuMemsetD2D16Async(dstDevice, dstPitch, us, Width, Height, hStream);
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 2, hStream);
+    return failure ? failure : do_where(dstDevice, hStream, [&](CUstream stream) {
+        return forward_cuMemsetD2D16Async(dstDevice, dstPitch, us, Width, Height, stream);
+    });
 }
 CUresult cuMemsetD2D32Async(CUdeviceptr dstDevice, size_t dstPitch, unsigned ui, size_t Width, size_t Height,
                             CUstream hStream) {
-    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 4);
-    return failure ? failure : forward_cuMemsetD2D32Async(dstDevice, dstPitch, ui, Width, Height, hStream);
+    const CUresult failure = check_rows(dstDevice, dstPitch, Width, Height, 4, hStream);
+    return failure ? failure : do_where(dstDevice, hStream, [&](CUstream stream) {
+        return forward_cuMemsetD2D32Async(dstDevice, dstPitch, ui, Width, Height, stream);
+    });
 }
 
 }  // namespace gpuferry::shim

@@ -4,11 +4,14 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <vector>
+
+#include "handle.h"
 
 namespace gpuferry {
 namespace {
@@ -34,8 +37,7 @@ std::vector<uint8_t> from_hex(const std::string& text, const std::string& what) 
     return bytes;
 }
 
-std::vector<uint8_t> read_secret() {
-    const std::string path = setting("GPUFERRY_SECRET_FILE");
+std::vector<uint8_t> read_secret(const std::string& path) {
     if (path.empty()) throw HandshakeError("GPUFERRY_SECRET_FILE is not set: start the program with `gpuferry run`");
     std::ifstream file(path);
     std::string line;
@@ -51,6 +53,17 @@ LeaseId read_lease() {
     return lease;
 }
 
+std::vector<std::string> split(const std::string& list) {
+    std::vector<std::string> parts;
+    size_t start = 0;
+    for (size_t comma = list.find(','); comma != std::string::npos; comma = list.find(',', start)) {
+        parts.push_back(list.substr(start, comma - start));
+        start = comma + 1;
+    }
+    parts.push_back(list.substr(start));
+    return parts;
+}
+
 }  // namespace
 
 std::string setting(const char* name) {
@@ -62,18 +75,57 @@ void say(const std::string& line) {
     std::fprintf(stderr, "gpuferry: %s\n", line.c_str());
 }
 
-int dial(ConnectionPurpose purpose) {
-    const std::string server = setting("GPUFERRY_SERVER");
-    if (server.empty()) {
+std::vector<ServerSettings> server_settings() {
+    const std::string servers = setting("GPUFERRY_SERVER");
+    if (servers.empty()) {
         throw HandshakeError(
             "GPUFERRY_SERVER is not set: start the program with `gpuferry run --server HOST:PORT -- …`");
     }
+    const std::vector<std::string> addresses = split(servers);
+    if (addresses.size() > most_servers) {
+        throw HandshakeError("GPUFERRY_SERVER names " + std::to_string(addresses.size()) +
+                             " servers: one program can use " + std::to_string(most_servers));
+    }
+    // One of these stands for all servers; a file's name may hold a comma.
+    const auto for_each = [&](const char* name) {
+        const std::string given = setting(name);
+        std::vector<std::string> parts = addresses.size() == 1 ? std::vector{given} : split(given);
+        if (parts.size() == 1) parts.resize(addresses.size(), parts.front());
+        if (parts.size() != addresses.size()) {
+            throw HandshakeError(std::string(name) + " has " + std::to_string(parts.size()) + " parts for the " +
+                                 std::to_string(addresses.size()) + " servers of GPUFERRY_SERVER");
+        }
+        return parts;
+    };
+    const std::vector<std::string> files = for_each("GPUFERRY_SECRET_FILE"), devices = for_each("GPUFERRY_DEVICES");
+    std::vector<ServerSettings> all;
+    for (size_t i = 0; i < addresses.size(); ++i) {
+        all.push_back({addresses[i], files[i], static_cast<uint32_t>(std::strtoul(devices[i].c_str(), nullptr, 10))});
+    }
+    return all;
+}
+
+uint32_t pci_domain_offset(size_t server) {
+    return static_cast<uint32_t>(server) << 8;
+}
+
+std::string program_bus_id(const std::string& bus_id, size_t server) {
+    const size_t digits = bus_id.find(':');
+    if (!server || digits == std::string::npos) return bus_id;
+    const unsigned long domain = std::strtoul(bus_id.c_str(), nullptr, 16) + pci_domain_offset(server);
+    char text[24];
+    std::snprintf(text, sizeof text, "%0*lx", static_cast<int>(std::min<size_t>(digits, 16)), domain);
+    return text + bus_id.substr(digits);
+}
+
+int dial(const ServerSettings& wanted, ConnectionPurpose purpose) {
+    const std::string& server = wanted.address;
     ClientHello hello;
     hello.purpose = purpose;
     hello.lease = read_lease();
-    hello.wanted_devices = static_cast<uint32_t>(std::strtoul(setting("GPUFERRY_DEVICES").c_str(), nullptr, 10));
+    hello.wanted_devices = wanted.devices;
     hello.wanted_memory_mib = std::strtoull(setting("GPUFERRY_MEMORY_MIB").c_str(), nullptr, 10);
-    const std::vector<uint8_t> secret = read_secret();
+    const std::vector<uint8_t> secret = read_secret(wanted.secret_file);
     int descriptor = -1;
     try {
         descriptor = connect_to(server, connect_timeout_ms);

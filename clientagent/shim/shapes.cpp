@@ -7,11 +7,8 @@
 #include <vector>
 
 #include "arrays.h"
-#include "call.h"
-#include "capture.h"
-#include "device_memory.h"
+#include "between_servers.h"
 #include "host_memory.h"
-#include "shim_calls.h"
 #include "twins.h"
 
 namespace gpuferry {
@@ -180,19 +177,60 @@ CUresult check_sides(const CUDA_MEMCPY3D& copy) {
 }
 
 // Host memory by its address on the server. The twin holds everything from the host pointer on to the last row's end.
-CUresult localise_host(const Side& side, const CUDA_MEMCPY3D& copy, uint64_t& address) {
+CUresult localise_host(Server& server, const Side& side, const CUDA_MEMCPY3D& copy, uint64_t& address) {
     uint64_t first = 0, end = 0;
     if (!find_extent(side, copy, first, end)) return CUDA_ERROR_INVALID_VALUE;
-    return find_server_address(side.host, end, address);
+    return find_server_address(server, side.host, end, address);
 }
 
 CUresult copy_shape_captured(CUDA_MEMCPY3D copy, CUstream stream) {
-    if (const CUresult failure = localise_copy(copy)) return failure;
+    if (const CUresult failure = localise_copy(server_of_stream(stream), copy)) return failure;
     Call call(Op::shape_captured);
     call.value(copy);
     call.handle(Kind::stream, stream);
     call.ask();
     return call.result();
+}
+
+// The context of the memory of a side; null for host memory, and for levels of mipmapped arrays.
+const Context* context_of_side(CUmemorytype type, CUdeviceptr address, CUarray array) {
+    if (type == CU_MEMORYTYPE_DEVICE) return context_around(address);
+    return type == CU_MEMORYTYPE_ARRAY ? context_of_array(to_handle(array)) : nullptr;
+}
+
+// A box from one server to another: packed in this process on its way.
+CUresult carry_box(const CUDA_MEMCPY3D& box, const Context& to, const Context& from) {
+    std::vector<char> packed(box.WidthInBytes * box.Height);
+    CUDA_MEMCPY3D down = box, up = box;
+    down.dstMemoryType = CU_MEMORYTYPE_HOST, down.dstHost = packed.data();
+    down.dstPitch = box.WidthInBytes, down.dstHeight = box.Height;
+    down.dstXInBytes = down.dstY = down.dstZ = 0;
+    up.srcMemoryType = CU_MEMORYTYPE_HOST, up.srcHost = packed.data();
+    up.srcPitch = box.WidthInBytes, up.srcHeight = box.Height;
+    up.srcXInBytes = up.srcY = up.srcZ = 0;
+    {
+        const ContextScope scope(from);
+        if (const CUresult failure = fetch_box(down, nullptr)) return failure;
+    }
+    const ContextScope scope(to);
+    return send_box(up, nullptr);
+}
+
+CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking);
+
+// What concerns memory of another server than the stream's. `done` is false when nothing does.
+CUresult copy_shape_elsewhere(const CUDA_MEMCPY3D& copy, CUstream stream, bool blocking, bool& done) {
+    const Server* here = &server_of_stream(stream);
+    const Context* from = context_of_side(copy.srcMemoryType, copy.srcDevice, copy.srcArray);
+    const Context* to = context_of_side(copy.dstMemoryType, copy.dstDevice, copy.dstArray);
+    done = (from && from->server != here) || (to && to->server != here);
+    if (!done) return CUDA_SUCCESS;
+    if (from && to && from->server != to->server) {
+        return do_elsewhere(to, stream, [&] {
+            return for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return carry_box(box, *to, *from); });
+        });
+    }
+    return do_elsewhere(to ? to : from, stream, [&] { return copy_shape(copy, nullptr, blocking); });
 }
 
 CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking) {
@@ -207,6 +245,11 @@ CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking) {
     resolve_unified(copy);
     failure = check_sides(copy);
     if (failure) return failure;
+    if (client().has_several_servers()) {
+        bool done = false;
+        failure = copy_shape_elsewhere(copy, stream, blocking, done);
+        if (done) return failure;
+    }
     const bool from_host = copy.srcMemoryType == CU_MEMORYTYPE_HOST, to_host = copy.dstMemoryType == CU_MEMORYTYPE_HOST;
     if (from_host && to_host) return copy_on_host(copy, stream);
     if (from_host) {
@@ -243,16 +286,16 @@ CUresult from_array(void* destination, CUarray array, size_t offset, size_t byte
 
 }  // namespace
 
-CUresult localise_copy(CUDA_MEMCPY3D& copy) {
+CUresult localise_copy(Server& server, CUDA_MEMCPY3D& copy) {
     resolve_unified(copy);
     if (const CUresult failure = check_sides(copy)) return failure;
     uint64_t address = 0;
     if (copy.srcMemoryType == CU_MEMORYTYPE_HOST) {
-        if (const CUresult failure = localise_host(source_of(copy), copy, address)) return failure;
+        if (const CUresult failure = localise_host(server, source_of(copy), copy, address)) return failure;
         copy.srcHost = reinterpret_cast<const void*>(address);
     }
     if (copy.dstMemoryType == CU_MEMORYTYPE_HOST) {
-        if (const CUresult failure = localise_host(destination_of(copy), copy, address)) return failure;
+        if (const CUresult failure = localise_host(server, destination_of(copy), copy, address)) return failure;
         copy.dstHost = reinterpret_cast<void*>(address);
     }
     return CUDA_SUCCESS;

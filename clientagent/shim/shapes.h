@@ -5,7 +5,9 @@
 
 namespace gpuferry {
 
+struct Server;
+
 // Checks both sides of a copy, and names its host memory by its twin's address on the server.
-CUresult localise_copy(CUDA_MEMCPY3D& copy);
+CUresult localise_copy(Server& server, CUDA_MEMCPY3D& copy);
 
 }  // namespace gpuferry

@@ -116,7 +116,7 @@ uint64_t SliceAccount::used_by_all(size_t device, bool& others) const {
 }
 
 bool SliceAccount::take(size_t device, uint64_t bytes) {
-    if (device >= most_slice_devices || surrendered_) return false;
+    if (device >= most_slice_devices || surrendered_[device]) return false;
     auto& own = memory_->slots[own_].used[device];
     const uint64_t limit = memory_->budgets[device].limit;
     if (bytes > limit) return false;
@@ -142,7 +142,7 @@ bool SliceAccount::is_shared() const {
 }
 
 void SliceAccount::give_back(size_t device, uint64_t bytes) {
-    if (device < most_slice_devices && !surrendered_) memory_->slots[own_].used[device] -= bytes;
+    if (device < most_slice_devices && !surrendered_[device]) memory_->slots[own_].used[device] -= bytes;
 }
 
 uint64_t SliceAccount::left(size_t device) const {
@@ -159,9 +159,11 @@ void SliceAccount::each_process(size_t device, const std::function<void(uint64_t
     }
 }
 
-void SliceAccount::surrender() {
-    surrendered_ = true;
-    for (auto& bytes : memory_->slots[own_].used) bytes = 0;
+void SliceAccount::surrender(size_t first, size_t count) {
+    for (size_t device = first; device < std::min(first + count, most_slice_devices); ++device) {
+        surrendered_[device] = true;
+        memory_->slots[own_].used[device] = 0;
+    }
 }
 
 // The slot stays as it is: nobody counts it any more once the process is gone.

@@ -10,7 +10,7 @@
 
 namespace gpuferry {
 
-constexpr size_t most_slice_devices = 16;
+constexpr size_t most_slice_devices = 64;
 constexpr size_t most_slice_processes = 256;
 
 struct SliceSlot {
@@ -50,8 +50,8 @@ class SliceAccount {
     // Every living process of the lease with the bytes it holds of a GPU.
     void each_process(size_t device, const std::function<void(uint64_t process, uint64_t bytes)>& visit);
 
-    // The session is lost, and all that this process held with it: it takes nothing any more.
-    void surrender();
+    // The session with these GPUs' server is lost, and all that this process held there: it takes nothing any more.
+    void surrender(size_t first, size_t count);
     // This process is about to end.
     void close();
     // In a forked child: the parent goes on alone.
@@ -67,7 +67,7 @@ class SliceAccount {
     int descriptor_ = -1;
     size_t own_ = most_slice_processes;  // that is: none
     SliceMemory alone_;
-    std::atomic<bool> surrendered_ = false;
+    std::atomic<bool> surrendered_[most_slice_devices] = {};
     SliceMemory* memory_ = &alone_;
 };
 

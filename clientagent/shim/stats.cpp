@@ -24,12 +24,17 @@ void print() {
     for (int i = 0; i < 7; ++i) {
         if (by_class[i]) std::fprintf(stderr, " %s=%llu", class_names[i], static_cast<unsigned long long>(by_class[i]));
     }
-    const Link* link = client().link();
-    if (!link) {
+    if (client().servers().empty() || !client().home().link) {
         std::fprintf(stderr, " (no session)\n");
         return;
     }
-    const LinkCounts& c = link->counts;
+    LinkCounts c;  // of all servers together
+    for (const auto& server : client().servers()) {
+        if (!server->link) continue;
+        const LinkCounts& one = server->link->counts;
+        c.round_trips += one.round_trips, c.posts += one.posts, c.sends += one.sends;
+        c.bytes_out += one.bytes_out, c.bytes_in += one.bytes_in, c.waited_ns += one.waited_ns;
+    }
     std::fprintf(
         stderr,
         "\ngpuferry stats: round_trips %llu posts %llu sends %llu bytes_out %llu bytes_in %llu waited_us %llu\n",
@@ -41,7 +46,9 @@ void print() {
 // At exit: what was posted leaves before the process does.
 __attribute__((destructor)) void finish() {
     if (client().state() == ClientState::forked) return;
-    if (Link* link = client().link()) link->flush();
+    for (const auto& server : client().servers()) {
+        if (server->link) server->link->flush();
+    }
     device_memory().account().close();
     const char* wanted = std::getenv("GPUFERRY_STATS");
     if (wanted && *wanted && *wanted != '0') print();

@@ -6,6 +6,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -15,6 +16,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <vector>
 
 #include "call.h"
 #include "host_memory.h"
@@ -25,11 +27,25 @@ namespace {
 
 constexpr uint64_t page = 4096;
 
+// On one server.
+struct Replica {
+    Server* server = nullptr;
+    uint64_t address = 0;           // there
+    std::unique_ptr<char[]> known;  // what both ends have agreed on
+};
+
 struct Twin {
     char* memory = nullptr;
     uint64_t size = 0;
-    std::unique_ptr<char[]> known;  // what both ends have agreed on
-    bool pageable = false;          // the program may have freed it
+    bool pageable = false;  // the program may have freed it
+    std::vector<Replica> replicas;
+
+    Replica* on(const Server& server) {
+        for (Replica& replica : replicas) {
+            if (replica.server == &server) return &replica;
+        }
+        return nullptr;
+    }
 };
 
 // Copies that say false where memory is gone.
@@ -45,9 +61,36 @@ bool write_pageable(char* to, const char* from, size_t size) {
 std::mutex lock;
 std::atomic<size_t> twin_count = 0;
 std::atomic<bool> any_adopted = false;
+// By address, which is the same on all servers but for what their drivers placed themselves.
 std::map<uint64_t, Twin>& twins() {
     static auto* all = new std::map<uint64_t, Twin>;
     return *all;
+}
+// Where several servers' drivers have placed one variable: server and address there → its address in this process.
+std::map<std::pair<const Server*, uint64_t>, uint64_t>& joined() {
+    static auto* all = new std::map<std::pair<const Server*, uint64_t>, uint64_t>;
+    return *all;
+}
+
+// The twin around an address, null when there is none. The caller holds the lock.
+Twin* twin_around(uint64_t address, uint64_t& offset) {
+    auto at = twins().upper_bound(address);
+    if (at == twins().begin()) return nullptr;
+    --at;
+    offset = address - at->first;
+    return offset < at->second.size ? &at->second : nullptr;
+}
+
+// The same by an address on a server. The caller holds the lock.
+Twin* twin_on(const Server& server, uint64_t address, uint64_t& offset) {
+    if (auto at = joined().upper_bound({&server, address}); at != joined().begin() && (--at)->first.first == &server) {
+        const auto twin = twins().find(at->second);
+        offset = address - at->first.second;
+        if (twin != twins().end() && offset < twin->second.size) return &twin->second;
+    }
+    Twin* found = twin_around(address, offset);
+    const Replica* replica = found ? found->on(server) : nullptr;
+    return replica && replica->address == address - offset ? found : nullptr;
 }
 
 std::map<uint64_t, uint64_t>& room() {
@@ -59,11 +102,11 @@ constexpr uint64_t round_up(uint64_t size) {
     return (size + page - 1) / page * page;
 }
 
-CUresult send_changes(uint64_t address, Twin& twin) {
+CUresult send_changes(const Twin& twin, Replica& replica) {
     std::array<char, page> copy;
     for (uint64_t start = 0; start < twin.size; start += page) {
         const uint64_t part = std::min(page, twin.size - start);
-        char* known = twin.known.get() + start;
+        char* known = replica.known.get() + start;
         const char* memory = twin.memory + start;
         if (twin.pageable) {
             if (!read_pageable(copy.data(), memory, part)) continue;
@@ -72,7 +115,8 @@ CUresult send_changes(uint64_t address, Twin& twin) {
         if (std::memcmp(memory, known, part) == 0) continue;
         std::memcpy(known, memory, part);
         Call call(Op::write_twin);
-        call.value<uint64_t>(address + start);
+        call.go_to(*replica.server);
+        call.value<uint64_t>(replica.address + start);
         call.value<uint64_t>(part);
         call.bytes({known, part});
         if (const CUresult failure = call.post_anywhere()) return failure;
@@ -80,29 +124,14 @@ CUresult send_changes(uint64_t address, Twin& twin) {
     return CUDA_SUCCESS;
 }
 
-// Every 8-byte word that points into pinned memory of the window.
-CUresult twin_parameters(std::span<const char> parameters) {
-    for (size_t at = 0; at + sizeof(uint64_t) <= parameters.size(); at += sizeof(uint64_t)) {
-        uint64_t word = 0;
-        std::memcpy(&word, parameters.data() + at, sizeof word);
-        if (!is_host_address(word)) continue;
-        uintptr_t base = 0;
-        PinnedBlock block;
-        if (!host_memory().find(reinterpret_cast<const void*>(word), base, block)) continue;
-        if (const CUresult failure = make_twin(reinterpret_cast<void*>(base), base, block.size, false, 0))
-            return failure;
-    }
-    return CUDA_SUCCESS;
-}
-
-// The twin that holds the whole range. The caller holds the lock.
-bool find_twin(const char* memory, size_t size, uint64_t& server_address) {
-    for (const auto& [address, twin] : twins()) {
+// The twin that holds the whole range, with its address. The caller holds the lock.
+Twin* find_twin(const char* memory, size_t size, uint64_t& address) {
+    for (auto& [start, twin] : twins()) {
         if (memory < twin.memory || memory + size > twin.memory + twin.size) continue;
-        server_address = address + static_cast<uint64_t>(memory - twin.memory);
-        return true;
+        address = start;
+        return &twin;
     }
-    return false;
+    return nullptr;
 }
 
 // A stream or a kernel may be waiting for a word that the program writes without any call: small memory, where such
@@ -112,12 +141,14 @@ constexpr auto watch_interval = std::chrono::milliseconds(2);
 
 void watch_small_twins() {
     pthread_setname_np(pthread_self(), "gpuferry-twins");
-    while (!client().link()->lost()) {
+    const auto& servers = client().servers();
+    while (std::any_of(servers.begin(), servers.end(), [](const auto& server) { return !server->link->lost(); })) {
         std::this_thread::sleep_for(watch_interval);
         if (twin_count == 0) continue;
         const std::lock_guard held(lock);
         for (auto& [address, twin] : twins()) {
-            if (!twin.pageable && twin.size <= most_watched) send_changes(address, twin);
+            if (twin.pageable || twin.size > most_watched) continue;
+            for (Replica& replica : twin.replicas) send_changes(twin, replica);
         }
     }
 }
@@ -134,12 +165,14 @@ void start_watching() {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-CUresult send_all_changes(bool pageable_too) {
+CUresult send_all_changes(const Server& server, bool pageable_too) {
     if (twin_count == 0) return CUDA_SUCCESS;
     const std::lock_guard held(lock);
     for (auto& [address, twin] : twins()) {
         if (twin.pageable && !pageable_too) continue;
-        if (const CUresult failure = send_changes(address, twin)) return failure;
+        Replica* replica = twin.on(server);
+        if (!replica) continue;
+        if (const CUresult failure = send_changes(twin, *replica)) return failure;
     }
     return CUDA_SUCCESS;
 }
@@ -172,10 +205,19 @@ void give_host_addresses_back(uint64_t address, uint64_t size) {
 bool is_host_address(uint64_t address) {
     const Snapshot& snapshot = client().snapshot();
     if (address - snapshot.host_base < snapshot.host_size) return true;
-    return any_adopted && find_client_address(address);
+    if (!any_adopted) return false;
+    const std::lock_guard held(lock);
+    uint64_t offset = 0;
+    return twin_around(address, offset) != nullptr;
 }
 
-CUresult adopt_twin(uint64_t address, std::span<const char> content) {
+static std::unique_ptr<char[]> copy_of(std::span<const char> content) {
+    auto copy = std::make_unique<char[]>(content.size());
+    std::memcpy(copy.get(), content.data(), content.size());
+    return copy;
+}
+
+CUresult adopt_twin(Server& server, uint64_t address, std::span<const char> content) {
     const std::lock_guard held(lock);
     static auto& pages = *new std::set<uint64_t>;  // that are here already: variables share pages
     for (uint64_t at = address & ~(page - 1); at < address + content.size(); at += page) {
@@ -191,36 +233,62 @@ CUresult adopt_twin(uint64_t address, std::span<const char> content) {
     }
     auto* memory = reinterpret_cast<char*>(address);
     std::memcpy(memory, content.data(), content.size());
-    Twin twin{memory, content.size(), std::make_unique<char[]>(content.size()), false};
-    std::memcpy(twin.known.get(), content.data(), content.size());
+    Twin twin{memory, content.size(), false, {}};
+    twin.replicas.push_back({&server, address, copy_of(content)});
     twins().insert_or_assign(address, std::move(twin));
     ++twin_count;
     any_adopted = true;
     return CUDA_SUCCESS;
 }
 
+void join_twin(uint64_t address, Server& server, uint64_t server_address, std::span<const char> content) {
+    const std::lock_guard held(lock);
+    const auto found = twins().find(address);
+    if (found == twins().end() || found->second.size != content.size() || found->second.on(server)) return;
+    found->second.replicas.push_back({&server, server_address, copy_of(content)});
+    joined()[{&server, server_address}] = address;
+}
+
 // The caller holds the lock.
-static CUresult make(void* memory, uint64_t server_address, uint64_t size, bool charged, CUdevice device,
-                     bool pageable) {
-    if (twins().contains(server_address)) return CUDA_SUCCESS;
+static CUresult add_replica(Server& server, Twin& twin, uint64_t address, const Device* charged) {
+    if (twin.on(server)) return CUDA_SUCCESS;
     Call call(Op::make_twin);
-    call.value<uint64_t>(server_address);
-    call.value<uint64_t>(round_up(size));
-    call.value<uint64_t>(charged);
-    call.value<uint64_t>(static_cast<uint64_t>(device));
+    call.go_to(server);
+    call.value<uint64_t>(address);
+    call.value<uint64_t>(round_up(twin.size));
+    call.value<uint64_t>(charged != nullptr);
+    call.value<uint64_t>(charged ? static_cast<uint64_t>(charged->local) : 0);
     if (const CUresult failure = call.post()) return failure;
-    twins().emplace(server_address, Twin{static_cast<char*>(memory), size, std::make_unique<char[]>(size), pageable});
+    twin.replicas.push_back({&server, address, std::make_unique<char[]>(twin.size)});
+    return CUDA_SUCCESS;
+}
+
+// The caller holds the lock.
+static CUresult make(Server& server, void* memory, uint64_t address, uint64_t size, const Device* charged,
+                     bool pageable) {
+    if (const auto known = twins().find(address); known != twins().end()) {
+        return add_replica(server, known->second, address, charged);
+    }
+    Twin twin{static_cast<char*>(memory), size, pageable, {}};
+    if (const CUresult failure = add_replica(server, twin, address, charged)) return failure;
+    twins().emplace(address, std::move(twin));
     ++twin_count;
     start_watching();
     return CUDA_SUCCESS;
 }
 
-CUresult make_twin(void* memory, uint64_t server_address, uint64_t size, bool charged, CUdevice device) {
+CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged) {
     const std::lock_guard held(lock);
-    return make(memory, server_address, size, charged, device, false);
+    Server& own = charged ? *charged->server : current_server();
+    if (const CUresult failure = make(own, memory, address, size, charged, false)) return failure;
+    for (const auto& server : client().servers()) {
+        // Of a server that is lost, the calls that need it will say so.
+        if (server.get() != &own) add_replica(*server, twins().at(address), address, nullptr);
+    }
+    return CUDA_SUCCESS;
 }
 
-CUresult find_server_address(const void* memory, size_t size, uint64_t& server_address) {
+CUresult find_server_address(Server& server, const void* memory, size_t size, uint64_t& server_address) {
     const auto* start = static_cast<const char*>(memory);
     uintptr_t base = 0;
     PinnedBlock block;
@@ -231,31 +299,40 @@ CUresult find_server_address(const void* memory, size_t size, uint64_t& server_a
         return failure;
     }
     const std::lock_guard held(lock);
-    if (find_twin(start, size, server_address)) return CUDA_SUCCESS;
+    uint64_t address = 0;
+    if (Twin* twin = find_twin(start, size, address)) {
+        const CUresult failure = add_replica(server, *twin, address, nullptr);
+        if (!failure) server_address = twin->on(server)->address + static_cast<uint64_t>(start - twin->memory);
+        return failure;
+    }
     const uint64_t in_page = reinterpret_cast<uintptr_t>(start) & (page - 1);
     const uint64_t whole = round_up(size + in_page);
-    const uint64_t address = take_addresses(whole);
+    address = take_addresses(whole);
     if (!address) return CUDA_ERROR_OUT_OF_MEMORY;
     server_address = address + in_page;
-    return make(const_cast<char*>(start) - in_page, address, whole, false, 0, true);
+    return make(server, const_cast<char*>(start) - in_page, address, whole, nullptr, true);
 }
 
-void* find_client_address(uint64_t server_address) {
+void* find_client_address(const Server& server, uint64_t server_address) {
     const std::lock_guard held(lock);
-    auto at = twins().upper_bound(server_address);
-    if (at == twins().begin()) return nullptr;
-    --at;
-    const uint64_t offset = server_address - at->first;
-    return offset < at->second.size ? at->second.memory + offset : nullptr;
+    uint64_t offset = 0;
+    const Twin* twin = twin_on(server, server_address, offset);
+    return twin ? twin->memory + offset : nullptr;
 }
 
-void end_twin(uint64_t server_address) {
+void end_twin(uint64_t address) {
     const std::lock_guard held(lock);
-    if (!twins().erase(server_address)) return;
+    const auto found = twins().find(address);
+    if (found == twins().end()) return;
+    for (const Replica& replica : found->second.replicas) {
+        joined().erase({replica.server, replica.address});
+        Call call(Op::end_twin);
+        call.go_to(*replica.server);
+        call.value<uint64_t>(replica.address);
+        call.post_anywhere();
+    }
+    twins().erase(found);
     --twin_count;
-    Call call(Op::end_twin);
-    call.value<uint64_t>(server_address);
-    call.post_anywhere();
 }
 
 bool in_twin(const void* memory, size_t size) {
@@ -268,29 +345,41 @@ bool in_twin(const void* memory, size_t size) {
     return false;
 }
 
-CUresult prepare_device_work(std::span<const char> parameters) {
+// Every 8-byte word that points into pinned memory of the window.
+static CUresult twin_parameters(std::span<const char> parameters) {
+    for (size_t at = 0; at + sizeof(uint64_t) <= parameters.size(); at += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        std::memcpy(&word, parameters.data() + at, sizeof word);
+        if (!is_host_address(word)) continue;
+        uintptr_t base = 0;
+        PinnedBlock block;
+        if (!host_memory().find(reinterpret_cast<const void*>(word), base, block)) continue;
+        if (const CUresult failure = make_twin(reinterpret_cast<void*>(base), base, block.size)) return failure;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult prepare_device_work(Server& server, std::span<const char> parameters) {
     if (host_memory().any() && !parameters.empty()) {
         if (const CUresult failure = twin_parameters(parameters)) return failure;
     }
-    return send_all_changes(false);
+    return send_all_changes(server, false);
 }
 
-CUresult prepare_graph_launch() {
-    return send_all_changes(true);
+CUresult prepare_graph_launch(Server& server) {
+    return send_all_changes(server, true);
 }
 
 // Runs on the thread that reads replies: it must not wait for a thread that posts while holding the lock, and does not,
 // because posting never waits for a reply.
-void apply_device_changes(uint64_t server_address, std::span<const char> bytes) {
+void apply_device_changes(const Server& server, uint64_t server_address, std::span<const char> bytes) {
     const std::lock_guard held(lock);
-    auto at = twins().upper_bound(server_address);
-    if (at == twins().begin()) return;
-    --at;
-    Twin& twin = at->second;
-    const uint64_t offset = server_address - at->first;
-    if (offset >= twin.size) return;
+    uint64_t offset = 0;
+    Twin* found = twin_on(server, server_address, offset);
+    if (!found) return;
+    Twin& twin = *found;
     const uint64_t size = std::min<uint64_t>(bytes.size(), twin.size - offset);
-    char* known = twin.known.get() + offset;
+    char* known = twin.on(server)->known.get() + offset;
     for (uint64_t i = 0; i < size; ++i) {
         if (bytes[i] == known[i]) continue;
         known[i] = bytes[i];

@@ -1,8 +1,10 @@
-// Host memory that kernels reach: mapped, registered and managed memory has a twin on the server, of the same bytes.
+// Host memory that kernels reach: mapped, registered and managed memory has a twin on each server whose GPUs may use
+// it, of the same bytes.
 //
 // Both ends keep what they last agreed on. What the program has changed since is sent before device work is posted;
 // what the device has changed comes with the replies that make device work visible. Bytes are compared one by one, so
-// that both sides may write to one page.
+// that both sides may write to one page. What one server's GPU has changed is to the other servers a change of the
+// program's.
 #pragma once
 
 #include <cstddef>
@@ -13,31 +15,37 @@
 
 namespace gpuferry {
 
+struct Device;
+struct Server;
+
 // Addresses for host memory that the server can have at the same place; 0 when there are none left.
 uint64_t take_host_addresses(uint64_t size);
 void give_host_addresses_back(uint64_t address, uint64_t size);
 bool is_host_address(uint64_t address);
 
-// Gives memory of this process a twin at `server_address`. `charged` counts it against the GPU's slice.
-CUresult make_twin(void* memory, uint64_t server_address, uint64_t size, bool charged, CUdevice device);
-// Where the device finds these bytes of host memory: in the twin that they have or get. Pageable memory gets one for
-// the life of the process; its bytes travel with the launches of graphs, and nothing breaks when the program has freed
-// it.
-CUresult find_server_address(const void* memory, size_t size, uint64_t& server_address);
+// Gives memory of this process a twin at `address` on the current context's server, and on all others: its address may
+// be in anything that a kernel reads. With a device, it counts against the GPU's slice.
+CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged = nullptr);
+// Where the server's GPUs find these bytes of host memory: in the twin that they have or get. Pageable memory gets one
+// for the life of the process; its bytes travel with the launches of graphs, and nothing breaks when the program has
+// freed it.
+CUresult find_server_address(Server& server, const void* memory, size_t size, uint64_t& server_address);
 // The other way round; null where there is no twin.
-void* find_client_address(uint64_t server_address);
-// Memory that the server's driver placed and host and device share: it gets the same address here, and these bytes.
-CUresult adopt_twin(uint64_t address, std::span<const char> content);
-// The twin ends. Device work that may use it must be over.
-void end_twin(uint64_t server_address);
+void* find_client_address(const Server& server, uint64_t server_address);
+// Memory that a server's driver placed and host and device share: it gets the same address here, and these bytes.
+CUresult adopt_twin(Server& server, uint64_t address, std::span<const char> content);
+// What another server has placed at `server_address` is the memory that was adopted at `address`.
+void join_twin(uint64_t address, Server& server, uint64_t server_address, std::span<const char> content);
+// The twin ends on all servers. Device work that may use it must be over.
+void end_twin(uint64_t address);
 bool in_twin(const void* memory, size_t size);
 
-// Before device work is posted: sends what the program has changed. `parameters` are those of a launch: a pointer
-// among them into pinned memory gives that memory a twin.
-CUresult prepare_device_work(std::span<const char> parameters = {});
+// Before device work is posted to this server: sends what the program has changed. `parameters` are those of a launch:
+// a pointer among them into pinned memory gives that memory a twin.
+CUresult prepare_device_work(Server& server, std::span<const char> parameters = {});
 // The same before a graph is launched: pageable memory that graphs copy from counts as well.
-CUresult prepare_graph_launch();
-// What the device has changed.
-void apply_device_changes(uint64_t server_address, std::span<const char> bytes);
+CUresult prepare_graph_launch(Server& server);
+// What the server's GPUs have changed.
+void apply_device_changes(const Server& server, uint64_t server_address, std::span<const char> bytes);
 
 }  // namespace gpuferry

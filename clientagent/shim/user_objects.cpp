@@ -164,7 +164,11 @@ CUresult cuGraphInstantiateWithParams(CUgraphExec* phGraphExec, CUgraph hGraph,
     Call call(Op::instantiate_graph);
     call.handle(Kind::graph, hGraph);
     call.value<uint64_t>(instantiateParams->flags);
-    call.handle(Kind::stream, instantiateParams->hUploadStream);
+    if (instantiateParams->hUploadStream) {
+        call.handle(Kind::stream, instantiateParams->hUploadStream);
+    } else {
+        call.value<uint64_t>(0);
+    }
     if (call.ask()) {
         call.take_handles(Kind::graph_exec, phGraphExec, 1);
         call.take_handles(Kind::graph_node, &instantiateParams->hErrNode_out, 1);

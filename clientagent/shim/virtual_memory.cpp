@@ -1,5 +1,6 @@
-// cuMemAddressReserve, cuMemCreate, cuMemMap and their kin. The session's window is one reservation of the worker's, so
-// the client hands out its addresses; physical memory counts against the slice while a handle or a mapping holds it.
+// cuMemAddressReserve, cuMemCreate, cuMemMap and their kin. A session's window is one reservation of the worker's, so
+// the client hands out its addresses, those of the current context's server; physical memory counts against the slice
+// while a handle or a mapping holds it.
 #include <map>
 
 #include "call.h"
@@ -44,10 +45,10 @@ namespace shim {
 
 CUresult cuMemAddressReserve(CUdeviceptr* ptr, size_t size, size_t alignment, CUdeviceptr addr,
                              unsigned long long flags) {
-    const uint64_t granularity = device_memory().granularity();
+    const uint64_t granularity = current_server().granularity;
     if (!ptr || !size || size % granularity || flags) return CUDA_ERROR_INVALID_VALUE;
     if (alignment & (alignment - 1)) return CUDA_ERROR_INVALID_VALUE;
-    *ptr = device_memory().reserve(size, std::max<uint64_t>(alignment, granularity), addr);
+    *ptr = device_memory().reserve(current_server(), size, std::max<uint64_t>(alignment, granularity), addr);
     return *ptr ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
@@ -57,19 +58,22 @@ CUresult cuMemAddressFree(CUdeviceptr ptr, size_t size) {
 
 CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CUmemAllocationProp* prop,
                      unsigned long long flags) {
-    if (!handle || !prop || !size || size % device_memory().granularity() || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!handle || !prop || !size || flags) return CUDA_ERROR_INVALID_VALUE;
     if (prop->type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
     if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || prop->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE) {
         return CUDA_ERROR_NOT_SUPPORTED;  // host memory, and memory that other processes share, come with a later step
     }
-    if (!client().device(prop->location.id)) return CUDA_ERROR_INVALID_DEVICE;
+    const Device* device = client().device(prop->location.id);
+    if (!device) return CUDA_ERROR_INVALID_DEVICE;
+    if (size % device->server->granularity) return CUDA_ERROR_INVALID_VALUE;
     if (!device_memory().charge(prop->location.id, size)) return CUDA_ERROR_OUT_OF_MEMORY;
     auto* physical = new Physical{*prop, size};
     Call call(Op::create_physical);
+    call.go_to(*device->server);
     call.create(Kind::allocation, handle, physical);
     physical->handle = *handle;
     call.value<uint64_t>(size);
-    call.value<uint64_t>(static_cast<uint64_t>(prop->location.id));
+    call.device(prop->location.id);
     const CUresult result = call.post_anywhere();
     if (result) {
         device_memory().discharge(prop->location.id, size);
@@ -118,12 +122,16 @@ CUresult cuMemMap(CUdeviceptr ptr, size_t size, size_t offset, CUmemGenericAlloc
                   unsigned long long flags) {
     const std::lock_guard held(lock);
     Physical* physical = find_physical(handle);
-    const uint64_t granularity = device_memory().granularity();
-    if (!physical || flags || !size || size % granularity || ptr % granularity || offset % granularity) {
+    if (!physical || flags || !size) return CUDA_ERROR_INVALID_VALUE;
+    const Server& server = *client().device(physical->prop.location.id)->server;
+    const uint64_t granularity = server.granularity;
+    if (size % granularity || ptr % granularity || offset % granularity) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     if (size > physical->size || offset > physical->size - size) return CUDA_ERROR_INVALID_VALUE;
     if (!device_memory().reserved(ptr, size)) return CUDA_ERROR_INVALID_VALUE;
+    // Addresses that were reserved for GPUs of one server mean nothing to another.
+    if (!DeviceMemory::is_of_window(server, ptr)) return CUDA_ERROR_NOT_SUPPORTED;
     const auto next = placed().lower_bound(ptr);
     if (next != placed().end() && next->first < ptr + size) return CUDA_ERROR_INVALID_VALUE;
     if (next != placed().begin() && std::prev(next)->first + std::prev(next)->second.size > ptr) {
@@ -151,10 +159,12 @@ CUresult cuMemUnmap(CUdeviceptr ptr, size_t size) {
     }
     if (covered != ptr + size || !size) return CUDA_ERROR_INVALID_VALUE;
     for (at = placed().lower_bound(ptr); at != placed().end() && at->first < ptr + size; at = placed().erase(at)) {
+        Server& server = *client().device(at->second.physical->prop.location.id)->server;
         Call call(Op::unmap_physical);
+        call.go_to(server);
         call.value<uint64_t>(at->first);
         call.post_anywhere();
-        device_memory().remove_foreign(at->first);
+        device_memory().remove_foreign(server, at->first);
         --at->second.physical->mappings;
         drop_if_unused(at->second.physical);
     }

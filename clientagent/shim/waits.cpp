@@ -7,8 +7,11 @@ namespace gpuferry::shim {
 namespace {
 
 CUresult ask_about(Op op, Kind kind, Handle handle) {
+    Server& server = kind == Kind::stream                   ? server_of_stream(from_handle<CUstream>(handle))
+                     : handles_table().living(kind, handle) ? client().server_of(handle)
+                                                            : current_server();
     // Work that is waited for may itself wait for what the program has written to host memory.
-    if (const CUresult failure = prepare_device_work()) return failure;
+    if (const CUresult failure = prepare_device_work(server)) return failure;
     Call call(op);
     call.handle(kind, handle);
     call.ask();

@@ -18,6 +18,7 @@ BEFORE_INIT = frozenset(
         "cuGetExportTable",
     }
 )
+DEVICE = "CUdevice"  # each server numbers its own GPUs; the program numbers them all
 STUB_FILES = 3  # compile time: one file would take too long on a small machine
 
 
@@ -45,6 +46,8 @@ def _encode(field: Field) -> str:
     if not field.pointer:
         if field.destroyed:
             return f"call.destroyed({kind}, {field.name});"
+        if field.type == DEVICE:
+            return f"call.device({field.name});"
         return f"call.handle({kind}, {field.name});" if field.kind else f"call.value({field.name});"
     if field.direction is Direction.TEXT:
         return f"call.text({field.name});"
@@ -61,6 +64,8 @@ def _encode(field: Field) -> str:
 def _decode(field: Field) -> str:
     if field.kind:
         return f"call.take_handles(Kind::{field.kind}, {field.name}, {field.count});"
+    if field.type == DEVICE:
+        return f"call.take_devices({field.name}, {field.count});"
     return f"call.take({field.name}, {field.count});"
 
 

@@ -3,7 +3,8 @@
 namespace gpuferry::worker {
 
 Object* Objects::slot(Handle handle) {
-    if (!is_handle(handle) || kind_of(handle) == Kind::none || kind_of(handle) >= Kind::count) return nullptr;
+    if (!is_handle(handle) || server_of(handle) != server_) return nullptr;
+    if (kind_of(handle) == Kind::none || kind_of(handle) >= Kind::count) return nullptr;
     Slots& slots = named_by_worker(handle) ? worker_named_ : client_named_;
     const uint32_t index = index_of(handle);
     return index < slots.size() ? &slots[index] : nullptr;
@@ -19,7 +20,7 @@ Object* Objects::find(Kind kind, Handle handle) {
 
 bool Objects::bind(Handle handle, void* real, CUresult failed, Handle owner) {
     if (!is_handle(handle) || named_by_worker(handle) || index_of(handle) >= most_objects) return false;
-    if (kind_of(handle) == Kind::none || kind_of(handle) >= Kind::count) return false;
+    if (server_of(handle) != server_ || kind_of(handle) == Kind::none || kind_of(handle) >= Kind::count) return false;
     const uint32_t index = index_of(handle);
     if (index >= client_named_.size()) client_named_.resize(index + 1);
     Object& object = client_named_[index];
@@ -54,7 +55,7 @@ Handle Objects::name_of(Kind kind, void* real, Handle owner) {
     object.real = real;
     object.failed = CUDA_SUCCESS;
     object.owner = owner;
-    const Handle handle = make_handle(kind, object.generation, index | worker_named);
+    const Handle handle = make_handle(kind, object.generation, index | worker_named, server_);
     known.emplace(real, handle);
     if (owner) owned_.emplace(owner, handle);
     ++living_;

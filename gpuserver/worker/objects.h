@@ -39,6 +39,8 @@ class Objects {
     // The object is gone, and what it owned with it.
     void forget(Handle handle);
     [[nodiscard]] size_t living() const { return living_; }
+    // The session's number in its client's program, which all handles carry: said once, before the first of them.
+    void set_server(unsigned number) { server_ = number; }
 
   private:
     using Slots = std::vector<Object>;
@@ -50,6 +52,7 @@ class Objects {
     std::unordered_map<void*, Handle> by_real_[static_cast<int>(Kind::count)];
     std::unordered_multimap<Handle, Handle> owned_;
     size_t living_ = 0;
+    unsigned server_ = 0;
 };
 
 }  // namespace gpuferry::worker

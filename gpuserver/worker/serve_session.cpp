@@ -14,8 +14,18 @@ constexpr uint64_t gibibyte = 1ull << 30;
 // reserve the same addresses. The first that the driver grants is taken.
 // Host memory's twins lie here: no driver and no loader of Linux puts anything there unasked.
 constexpr uint64_t host_window = 0x1800'0000'0000, host_window_size = 1ull << 40;
-constexpr uint64_t window_hints[] = {0x2000'0000'0000, 0x1000'0000'0000, 0x3000'0000'0000,
-                                     0x4000'0000'0000, 0x0800'0000'0000, 0x6000'0000'0000};
+struct Place {
+    uint64_t start = 0, end = 0;
+};
+constexpr Place window_places[] = {{0x2000'0000'0000, 0x5400'0000'0000}, {0x1000'0000'0000, 0x1800'0000'0000},
+                                   {0x3000'0000'0000, 0x5400'0000'0000}, {0x4000'0000'0000, 0x5400'0000'0000},
+                                   {0x0800'0000'0000, 0x1000'0000'0000}, {0x6000'0000'0000, 0x7000'0000'0000}};
+
+// Addresses that the client's sessions with other servers use.
+struct Taken {
+    uint64_t base = 0, size = 0;  // bytes
+};
+constexpr uint64_t most_taken = 64;
 
 CUmemAllocationProp allocation_on(CUdevice device) {
     CUmemAllocationProp prop{};
@@ -25,7 +35,23 @@ CUmemAllocationProp allocation_on(CUdevice device) {
     return prop;
 }
 
-CUresult reserve_window(Session& session, uint64_t device_bytes) {
+// The first address of the place that keeps clear of what is taken; 0 when there is none.
+uint64_t clear_of(const std::vector<Taken>& taken, const Place& place, uint64_t size) {
+    uint64_t base = place.start;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (const Taken& other : taken) {
+            if (base - other.base >= other.size && other.base - base >= size) continue;
+            const uint64_t behind = (other.base + other.size + gibibyte - 1) / gibibyte * gibibyte;
+            if (behind <= base) return 0;  // numbers beyond all reason
+            base = behind;
+            moved = true;
+        }
+    }
+    return base < place.end && size <= place.end - base ? base : 0;
+}
+
+CUresult reserve_window(Session& session, uint64_t device_bytes, const std::vector<Taken>& taken) {
     const CUmemAllocationProp prop = allocation_on(session.devices.front().device);
     size_t granularity = 0;
     CUresult result = driver.cuMemGetAllocationGranularity(&granularity, &prop, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
@@ -34,7 +60,9 @@ CUresult reserve_window(Session& session, uint64_t device_bytes) {
     // Large enough that an address is used again only long after it was freed.
     uint64_t size = 64 * gibibyte;
     while (size < 8 * device_bytes) size *= 2;
-    for (const uint64_t hint : window_hints) {
+    for (const Place& place : window_places) {
+        const uint64_t hint = clear_of(taken, place, size);
+        if (!hint) continue;
         CUdeviceptr base = 0;
         result = driver.cuMemAddressReserve(&base, size, session.granularity, hint, 0);
         if (result) continue;
@@ -48,7 +76,7 @@ CUresult reserve_window(Session& session, uint64_t device_bytes) {
     return result ? result : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-CUresult open_devices(Session& session) {
+CUresult open_devices(Session& session, const std::vector<Taken>& taken) {
     CUresult result = driver.cuInit(0);
     if (result) return result;
     int count = 0;
@@ -75,7 +103,7 @@ CUresult open_devices(Session& session) {
         session.objects.name_of(Kind::context, device.primary, 0);
     }
     driver.cuCtxSetCurrent(nullptr);
-    return reserve_window(session, all);
+    return reserve_window(session, all, taken);
 }
 
 void put_device(Session& session, size_t index, Encoder& snapshot) {
@@ -137,8 +165,15 @@ void put_error_texts(Encoder& snapshot) {
 void serve_open_session(Request& in, Answer& out) {
     Session& session = in.session;
     if (session.window_base) session.end("the client opened its session twice");
-    if (in.value<uint64_t>() && in.good()) session.quota.be_patient();
-    out.result = open_devices(session);
+    const bool patient = in.value<uint64_t>();
+    const auto number = in.value<uint64_t>();
+    const auto windows = in.value<uint64_t>();
+    std::vector<Taken> taken{{host_window, host_window_size}};
+    while (in.good() && taken.size() <= std::min(windows, most_taken)) taken.push_back(in.value<Taken>());
+    if (!in.good() || number >= most_servers || windows > most_taken) return out.refuse(in);
+    if (patient) session.quota.be_patient();
+    session.objects.set_server(static_cast<unsigned>(number));
+    out.result = open_devices(session, taken);
     if (out.result) return;
     Encoder snapshot(out.payload);
     int version = 0;

@@ -1,4 +1,4 @@
-"""A program that computes on GPU 0 until it is told to end, and checks every result: `python steady_program.py`.
+"""A program that computes on all of its GPUs until it is told to end, and checks every result.
 
 It says `working` after its first round, and at the end, when a line comes on standard input, `right N` with the number
 of rounds; the first wrong result or CUDA error ends it with status 1.
@@ -6,6 +6,7 @@ of rounds; the first wrong result or CUDA error ends it with status 1.
 
 from __future__ import annotations
 
+import ctypes
 import select
 import sys
 from pathlib import Path
@@ -18,15 +19,24 @@ COUNT = 5000
 
 if __name__ == "__main__":
     driver = Driver()
-    place = driver.allocate(4 * COUNT)
-    driver.upload(place, bytes(4 * COUNT))
-    function = driver.load()
+    gpus = ctypes.c_int()
+    driver.ok("cuDeviceGetCount", ctypes.byref(gpus))
+    parts = []
+    for ordinal in range(gpus.value):
+        context = ctypes.c_void_p()
+        driver.ok("cuDevicePrimaryCtxRetain", ctypes.byref(context), ordinal)
+        driver.ok("cuCtxSetCurrent", context)
+        place = driver.allocate(4 * COUNT)
+        driver.upload(place, bytes(4 * COUNT))
+        parts.append((context, place, driver.load()))
     rounds = 0
     while True:
         rounds += 1
-        result = driver.launch(function, place, COUNT)
-        assert result == 0, f"cuLaunchKernel = {result}"
-        assert set(words(driver.download(place, 4 * COUNT))) == {rounds}, "a wrong sum"
+        for context, place, function in parts:
+            driver.ok("cuCtxSetCurrent", context)
+            result = driver.launch(function, place, COUNT)
+            assert result == 0, f"cuLaunchKernel = {result}"
+            assert set(words(driver.download(place, 4 * COUNT))) == {rounds}, "a wrong sum"
         if rounds == 1:
             print("working", flush=True)
         if select.select([sys.stdin], [], [], 0.01)[0]:

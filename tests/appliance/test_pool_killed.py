@@ -54,7 +54,7 @@ def finish(process: subprocess.Popen[str]) -> int:
 def keeper_of(process: subprocess.Popen[str]) -> int:
     """The keeper: what still is `gpuferry run`, in a session of its own, with the program's lease file."""
     secret = Path(f"/proc/{process.pid}/environ").read_bytes().partition(b"GPUFERRY_SECRET_FILE=")[2].split(b"\0")[0]
-    folder = Path(secret.decode()).parent
+    folder = Path(secret.decode().split(",")[0]).parent
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes().split(b"\0")
@@ -172,22 +172,38 @@ def test_a_killed_daemon_comes_back(site: PoolSite) -> None:
     assert finish(steady(client, "-n", "2")) >= 1
 
 
-def test_a_program_gets_one_server_and_waits_for_it(site: PoolSite) -> None:
-    """Two GPUs are free, one on each server: a program that wants two waits for both of one server."""
+def servers_of(process: subprocess.Popen[str]) -> list[str]:
+    """The addresses of the servers whose GPUs a program has."""
+    variables = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+    (given,) = (each for each in variables if each.startswith(b"GPUFERRY_SERVER="))
+    return given.decode().partition("=")[2].split(",")
+
+
+def test_a_program_has_one_server_where_it_can_and_several_where_it_must(site: PoolSite) -> None:
     client = site.client_machine("ada")
+    both = steady(client, "-n", "2")
+    assert len(servers_of(both)) == 1
+    assert finish(both) >= 1
+    site.await_free()
     # Whole GPUs come from the server with the fewest left: two of one server, then one of the other.
     running = [steady(client, "-n", "1") for _ in range(3)]
     assert finish(running.pop(0)) >= 1
     eventually(lambda: len(live_leases(site)) == 2)
-    never = client.gpuferry("run", "-n", "3", "--", "true")
-    assert (never.returncode, "the nearest that would: 2 whole GPUs on one server" in never.stderr) == (1, True)
+    never = client.gpuferry("run", "-n", "5", "--", "true")
+    assert (never.returncode, "the nearest that would: 4 whole GPUs" in never.stderr) == (1, True)
+    spread = steady(client, "-n", "2")  # one GPU is free on each
+    assert len(set(servers_of(spread))) == 2
     waiting = client.start("run", "-n", "2", "--", sys.executable, STEADY)
     eventually(lambda: site.get("/v1/leases", state="queued"))
-    assert finish(running.pop(0)) >= 1
+    keeper = keeper_of(spread)
+    os.kill(keeper, signal.SIGKILL)  # both servers end their sessions, and both GPUs are free again
+    assert spread.wait(60) == 1
+    assert "= 46" in spread.communicate()[1], "CUDA_ERROR_DEVICE_UNAVAILABLE"
     assert waiting.stdout is not None
     assert waiting.stdout.readline() == "working\n"
+    assert len(set(servers_of(waiting))) == 2
     assert finish(waiting) >= 1
-    assert finish(running.pop()) >= 1
+    assert all(finish(process) >= 1 for process in running)
     site.await_free()
 
 

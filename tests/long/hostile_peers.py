@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE.parent / "gpuserver" / "forwarding")]
 
 from gpu_server import GpuServer, gpu_server  # noqa: E402
 from test_forwarded_isolation import dial, hello  # noqa: E402
-from test_hostile_frames import OPERATIONS, connect, frame, handle  # noqa: E402
+from test_hostile_frames import connect, frame, handle, opening_frame  # noqa: E402
 from test_hostile_nvml import nvml_frame  # noqa: E402
 
 from gpuserver.protocol.handshake import CLIENT_HELLO, PROTOCOL_VERSION, Purpose  # noqa: E402
@@ -39,7 +39,7 @@ def cuda_session(server: GpuServer, seed: int) -> None:
     dice = random.Random(seed)
     primary = 0x6F << 56 | 1 << 48 | 1 << 32 | 1 << 31
     with connect(server, dice) as connection:
-        connection.sendall(struct.pack("<IHHQQ", 0, OPERATIONS.index("open_session"), AWAITED, 1, 0))
+        connection.sendall(opening_frame())
         connection.recv(1 << 16)
         send_all(connection, lambda n: frame(dice, n, dice.choice((0, primary, primary, handle(dice)))))
 

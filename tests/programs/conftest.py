@@ -5,7 +5,8 @@ server on this machine that has the same software GPU. `both`: natively and then
 must be the same, byte for byte. `sanitized`: natively, built with AddressSanitizer and UBSan (for compiled programs);
 `sanitized-forwarded`: shim, worker and software GPU built so.
 `hardware`: a real GPU and NVIDIA's driver.
-GPUFERRY_WAYS chooses (comma-separated; default `both`); a test body never asks which it is.
+GPUFERRY_WAYS chooses (comma-separated; default `both`); a test body never asks which it is. The option `servers`
+spreads a program's GPUs over as many GPU servers where it is forwarded.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ Array = npt.NDArray[Any]
 
 
 def native(options: Mapping[str, object]) -> list[str]:
-    settings = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    settings = [f"--{name.replace('_', '-')}={value}" for name, value in options.items() if name != "servers"]
     return [sys.executable, "-m", "clientagent.command", "softgpu", "exec", *settings, "--"]
 
 

@@ -20,23 +20,23 @@ IDLE_SECONDS = 60
 
 @dataclass(frozen=True)
 class ProgramServer:
-    """A server whose whole GPUs each program gets, one program after the other."""
+    """Servers whose whole GPUs each program gets, one program after the other."""
 
-    server: GpuServer
+    servers: list[GpuServer]
     uuids: str
     devices: int
 
     def prefix(self) -> list[str]:
         """The command before a program's own, once the session of the program before has ended."""
         deadline = time.monotonic() + IDLE_SECONDS
-        secret = read_secret(self.server.secret_file)
-        while ask_inventory(self.server.address, secret)["sessions"]:
-            assert time.monotonic() < deadline, f"a session does not end\n{self.server.log.read_text()}"
-            time.sleep(0.02)
-        return [
-            *(sys.executable, "-m", "clientagent.command", "run", "-n", str(self.devices)),
-            *("--server", self.server.address, "--secret-file", str(self.server.secret_file), "--"),
-        ]
+        named: list[str] = []
+        for server in self.servers:
+            secret = read_secret(server.secret_file)
+            while ask_inventory(server.address, secret)["sessions"]:
+                assert time.monotonic() < deadline, f"a session does not end\n{server.log.read_text()}"
+                time.sleep(0.02)
+            named += ["--server", server.address, "--secret-file", str(server.secret_file)]
+        return [*(sys.executable, "-m", "clientagent.command", "run", "-n", str(self.devices)), *named, "--"]
 
 
 class ProgramServers:
@@ -46,13 +46,21 @@ class ProgramServers:
         self.running: dict[tuple[tuple[str, str], ...], ProgramServer] = {}
 
     def with_options(self, options: Mapping[str, object]) -> ProgramServer:
+        """The servers for these options. With the option `servers`, the GPUs are spread over as many."""
         key = tuple(sorted((name, str(value)) for name, value in options.items()))
         if key not in self.running:
-            folder = self.folder / str(len(self.running))
-            folder.mkdir()
             devices = int(str(options.get("devices", 1)))
-            uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(devices))
-            variables = self.variables | {f"GPUFERRY_SOFTGPU_{OPTIONS[name]}": value for name, value in key}
-            server = self.stack.enter_context(gpu_server(folder, "softgpu", **variables, GPUFERRY_SOFTGPU_UUID=uuids))
-            self.running[key] = ProgramServer(server, uuids, devices)
+            uuids = [f"GPU-{uuid.uuid4()}" for _ in range(devices)]
+            spread = int(str(options.get("servers", 1)))
+            variables = self.variables | {
+                f"GPUFERRY_SOFTGPU_{OPTIONS[name]}": value for name, value in key if name in OPTIONS
+            }
+            servers = []
+            for number in range(spread):
+                folder = self.folder / f"{len(self.running)}-{number}"
+                folder.mkdir()
+                own = uuids[number * devices // spread : (number + 1) * devices // spread]
+                variables |= {"GPUFERRY_SOFTGPU_DEVICES": str(len(own)), "GPUFERRY_SOFTGPU_UUID": ",".join(own)}
+                servers.append(self.stack.enter_context(gpu_server(folder, "softgpu", **variables)))
+            self.running[key] = ProgramServer(servers, ",".join(uuids), devices)
         return self.running[key]

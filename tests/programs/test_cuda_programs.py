@@ -203,6 +203,34 @@ def test_mapped_memory(run_cuda: Run) -> None:
     ]
 
 
+@pytest.mark.parametrize("servers", [1, 2, 3])
+def test_several_gpus_of_one_server_or_more(run_cuda: Run, servers: int) -> None:
+    """The same program, with the same output, wherever its three GPUs are."""
+    result = run_cuda("several_gpus", options={"devices": 3, "servers": servers})
+    count, devices = 50_000, 3
+    start = np.arange(count) % 1000
+    data = [(d + start) * (d + 2) + 10 * d for d in range(devices)]
+    lines = ["devices 3"]
+    lines += [f"gpu {d}: sum {data[d].sum()}, offset {10 * d}, owner {d}" for d in range(devices)]
+    lines.append("copies are right")
+    data[0] = 5 + np.arange(count)
+    for turn in range(3 * devices):
+        data[(turn + 1) % devices] = data[(turn + 1) % devices] + data[turn % devices]
+    data = [each.astype(np.int32) for each in data]
+    lines += [f"ring {d}: {data[d].sum(dtype=np.int64)}" for d in range(devices)]
+    assert np.array_equal(result.array("ring", np.int32), data[-1])
+    mapped, managed, counter = np.arange(count), np.arange(count), 100
+    for d in range(devices):
+        mapped, managed, counter = mapped * (d + 2) + 10 * d, managed * (d + 2) + 10 * d, counter + d + 1001
+        mapped[7] += 1
+        managed[9] += 1
+    lines.append("event of another gpu: cudaErrorInvalidResourceHandle")
+    lines.append(f"mapped {mapped.sum()} managed {managed.sum()} counter {counter}")
+    lines += [f"thread {d}: {((d + np.arange(100)) << 20).sum()}" for d in range(devices)]
+    lines += [f"gpu {d} takes 64 MiB and has them back: 1" for d in range(devices)]
+    assert result.lines == lines
+
+
 def test_several_devices_and_peers(run_cuda: Run) -> None:
     assert run_cuda("devices_peer", options={"devices": 3}).lines == [
         "devices 3",

@@ -86,8 +86,21 @@ def test_cupy_kernels(run_python: Run) -> None:
     ]
 
 
-def test_cupy_runtime(run_python: Run) -> None:
-    assert run_python("cupy_runtime", options={"devices": 2}).lines == [
+@pytest.mark.parametrize("servers", [1, 2])
+def test_cupy_on_several_gpus(run_python: Run, servers: int) -> None:
+    matrix = np.random.default_rng(3).integers(-8, 9, (60, 60)).sum()
+    each = [line for d in range(3) for line in (f"{d} True True", f"{d} True {float(matrix)}")]
+    assert run_python("cupy_several_gpus", options={"devices": 3, "servers": servers}).lines == [
+        "devices 3",
+        *each,
+        "carried True 2",
+        "copied True True",
+    ]
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_cupy_runtime(run_python: Run, servers: int) -> None:
+    assert run_python("cupy_runtime", options={"devices": 2, "servers": servers}).lines == [
         f"streams {float(2 * sum(range(100_000)))} True",
         "events True 1000.0",
         "host function ['called']",

@@ -1,7 +1,10 @@
 // One forwarded NVML call while the client builds it: parameters in, the places for what comes out, then `ask`.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
+#include <string>
+#include <type_traits>
 
 #include "nvml_connection.h"
 #include "wire.h"
@@ -16,8 +19,12 @@ class NvmlCall {
 
     void device(nvmlDevice_t handle) {
         unsigned index = 0;
-        if (!find_device(handle, index)) fail(NVML_ERROR_INVALID_ARGUMENT);
-        fields_.put<uint64_t>(index);
+        const Device* device = find_device(handle, index);
+        if (!device) fail(NVML_ERROR_INVALID_ARGUMENT);
+        // Between GPUs of two servers there is no link that NVML could tell of.
+        if (device && bound_ && device->server != server_) fail(NVML_ERROR_NOT_SUPPORTED);
+        if (device) server_ = device->server, bound_ = true;
+        fields_.put<uint64_t>(device ? device->local : 0);
     }
     template <class T>
     void value(const T& value) {
@@ -29,6 +36,7 @@ class NvmlCall {
     }
     template <class T>
     void want(T* place, uint64_t count) {
+        if constexpr (std::is_same_v<T, nvmlPciInfo_t>) pci_ = place;
         if (present(place)) expect(place, count * sizeof(T));
     }
     template <class T>
@@ -40,6 +48,7 @@ class NvmlCall {
     // A struct whose first field says its size and version: the program may have been built for an older one.
     template <class T>
     void versioned(T* place) {
+        if constexpr (std::is_same_v<T, nvmlPciInfoExt_t>) pci_ext_ = place;
         if (!present(place)) return;
         const uint64_t size = place->version & 0xff'ffff;
         if (size < sizeof place->version || size > sizeof(T)) return fail(NVML_ERROR_ARGUMENT_VERSION_MISMATCH);
@@ -77,8 +86,8 @@ class NvmlCall {
     nvmlReturn_t finish(bool once) {
         if (error_) return error_;
         std::vector<char> answer;
-        const nvmlReturn_t result =
-            once ? session().ask_once(op_, payload_.view(), answer) : session().ask(op_, payload_.view(), answer);
+        const nvmlReturn_t result = once ? session().ask_once(server_, op_, payload_.view(), answer)
+                                         : session().ask(server_, op_, payload_.view(), answer);
         if (result != NVML_SUCCESS && result != NVML_ERROR_INSUFFICIENT_SIZE) return result;
         Decoder fields(answer);
         for (size_t i = 0; i < count_; ++i) {
@@ -86,11 +95,31 @@ class NvmlCall {
             const char* data = fields.take_bytes(size);
             if (data && size <= places_[i].size) std::memcpy(places_[i].where, data, size);
         }
+        if (pci_) {
+            move_to_own_domain(*pci_);
+            rename(pci_->busIdLegacy);
+        }
+        if (pci_ext_) move_to_own_domain(*pci_ext_);
         return fields.good() ? result : NVML_ERROR_UNKNOWN;
+    }
+    // GPUs of different servers do not share PCI addresses in a program.
+    template <class Info>
+    void move_to_own_domain(Info& info) const {
+        info.domain += pci_domain_offset(server_);
+        rename(info.busId);
+    }
+    template <size_t Size>
+    void rename(char (&bus_id)[Size]) const {
+        const std::string own = program_bus_id(std::string(bus_id, strnlen(bus_id, Size)), server_);
+        std::memcpy(bus_id, own.c_str(), std::min(own.size() + 1, Size));
     }
 
     const NvmlOp op_;
     nvmlReturn_t error_ = NVML_SUCCESS;
+    size_t server_ = 0;  // that of the device; what concerns none, the first one answers
+    bool bound_ = false;
+    nvmlPciInfo_t* pci_ = nullptr;
+    nvmlPciInfoExt_t* pci_ext_ = nullptr;
     Bytes payload_;
     Encoder fields_;
     Place places_[most_places];

@@ -2,12 +2,12 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <functional>
 #include <set>
 
-#include "settings.h"
 #include "wire.h"
 
 namespace gpuferry::nvml {
@@ -38,79 +38,101 @@ nvmlReturn_t Session::close() {
 
 // The caller holds the lock.
 nvmlReturn_t Session::connect() {
-    if (connection_ && process_ == getpid()) return lost_ ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
-    connection_.reset();
-    lost_ = false;
+    if (!channels_.empty() && process_ == getpid()) {
+        const bool lost = std::all_of(channels_.begin(), channels_.end(), [](const auto& each) { return each.lost; });
+        return lost ? NVML_ERROR_GPU_IS_LOST : NVML_SUCCESS;
+    }
+    channels_.clear();
+    devices_.clear();
     process_ = getpid();
+    nvmlReturn_t failure = NVML_SUCCESS;
     try {
-        connection_ = std::make_unique<Connection>(dial(ConnectionPurpose::nvml));
-        std::vector<char> answer;
-        if (const nvmlReturn_t failure = exchange(NvmlOp::open, {}, answer)) {
-            connection_.reset();
-            const std::string_view why = Decoder(answer).take_text();
-            if (!why.empty()) say("GPU server " + setting("GPUFERRY_SERVER") + ": " + std::string(why));
-            return NVML_ERROR_DRIVER_NOT_LOADED;
+        for (const ServerSettings& server : server_settings()) {
+            failure = open_channel(server);
+            if (failure) break;
         }
-        read_snapshot(answer);
     } catch (const std::exception& error) {
-        connection_.reset();
         say(error.what());
+        failure = NVML_ERROR_DRIVER_NOT_LOADED;
+    }
+    if (failure) channels_.clear();
+    return failure;
+}
+
+// The caller holds the lock. Raises HandshakeError, TransportError.
+nvmlReturn_t Session::open_channel(const ServerSettings& server) {
+    Channel& channel = channels_.emplace_back();
+    channel.server = server;
+    channel.connection = std::make_unique<Connection>(dial(server, ConnectionPurpose::nvml));
+    std::vector<char> answer;
+    if (exchange(channel, NvmlOp::open, {}, answer)) {
+        const std::string_view why = Decoder(answer).take_text();
+        if (!why.empty()) say("GPU server " + server.address + ": " + std::string(why));
         return NVML_ERROR_DRIVER_NOT_LOADED;
     }
+    read_snapshot(answer);
     return NVML_SUCCESS;
 }
 
+// Of the channel that was opened last.
 void Session::read_snapshot(std::span<const char> payload) {
     Decoder fields(payload);
-    devices_.clear();
     const auto count = fields.take<uint64_t>();
     for (uint64_t i = 0; fields.good() && i < count; ++i) {
         Device device;
         device.slice = fields.take<uint64_t>();
         device.uuid = fields.take_text();
-        device.bus_id = fields.take_text();
+        device.bus_id = program_bus_id(std::string(fields.take_text()), channels_.size() - 1);
         device.serial = fields.take_text();
+        device.server = channels_.size() - 1;
+        device.local = static_cast<unsigned>(i);
         devices_.push_back(std::move(device));
     }
     if (!fields.good()) throw TransportError("the GPU server's first answer about its GPUs is incomplete");
 }
 
 // The caller holds the lock. Raises TransportError.
-nvmlReturn_t Session::exchange(NvmlOp op, std::span<const char> payload, std::vector<char>& answer) {
+nvmlReturn_t Session::exchange(Channel& channel, NvmlOp op, std::span<const char> payload, std::vector<char>& answer) {
     RequestHeader header;
     header.bytes = static_cast<uint32_t>(payload.size());
     header.op = static_cast<uint16_t>(op);
     header.flags = request_awaited | request_blocks;
-    header.number = ++number_;
+    header.number = ++channel.number;
     iovec parts[2] = {{&header, sizeof header}, {const_cast<char*>(payload.data()), payload.size()}};
-    connection_->send(parts, 2);
+    channel.connection->send(parts, 2);
     ReplyHeader reply;
-    if (!connection_->receive(&reply, sizeof reply)) throw TransportError("the server closed the connection");
-    if (reply.number != number_ || reply.bytes > largest_payload) throw TransportError("the server answered nonsense");
+    if (!channel.connection->receive(&reply, sizeof reply)) throw TransportError("the server closed the connection");
+    if (reply.number != channel.number || reply.bytes > largest_payload) {
+        throw TransportError("the server answered nonsense");
+    }
     answer.resize(reply.bytes);
-    if (reply.bytes && !connection_->receive(answer.data(), answer.size())) {
+    if (reply.bytes && !channel.connection->receive(answer.data(), answer.size())) {
         throw TransportError("the server closed the connection");
     }
     return static_cast<nvmlReturn_t>(reply.result);
 }
 
-nvmlReturn_t Session::ask(NvmlOp op, std::span<const char> payload, std::vector<char>& answer) {
+nvmlReturn_t Session::ask(size_t server, NvmlOp op, std::span<const char> payload, std::vector<char>& answer) {
     const std::lock_guard held(lock_);
     if (const nvmlReturn_t failure = connect()) return failure;
+    Channel& channel = channels_[server];
+    if (channel.lost) return NVML_ERROR_GPU_IS_LOST;
     try {
-        return exchange(op, payload, answer);
+        return exchange(channel, op, payload, answer);
     } catch (const TransportError& error) {
-        lost_ = true;
-        say("the connection to GPU server " + setting("GPUFERRY_SERVER") + " is lost: " + error.what() +
-            ". NVML answers nothing from now on");
+        channel.lost = true;
+        say("the connection to GPU server " + channel.server.address + " is lost: " + error.what() +
+            (channels_.size() > 1 ? ". NVML answers nothing about its GPUs from now on"
+                                  : ". NVML answers nothing from now on"));
         return NVML_ERROR_GPU_IS_LOST;
     }
 }
 
-nvmlReturn_t Session::ask_once(NvmlOp op, std::span<const char> payload, std::vector<char>& answer) {
-    std::vector<char> question(sizeof op + payload.size());
-    std::memcpy(question.data(), &op, sizeof op);
-    if (!payload.empty()) std::memcpy(question.data() + sizeof op, payload.data(), payload.size());
+nvmlReturn_t Session::ask_once(size_t server, NvmlOp op, std::span<const char> payload, std::vector<char>& answer) {
+    std::vector<char> question(sizeof server + sizeof op + payload.size());
+    std::memcpy(question.data(), &server, sizeof server);
+    std::memcpy(question.data() + sizeof server, &op, sizeof op);
+    if (!payload.empty()) std::memcpy(question.data() + sizeof server + sizeof op, payload.data(), payload.size());
     {
         const std::lock_guard held(lock_);
         if (const auto found = kept_.find(question); found != kept_.end()) {
@@ -118,7 +140,7 @@ nvmlReturn_t Session::ask_once(NvmlOp op, std::span<const char> payload, std::ve
             return found->second.first;
         }
     }
-    const nvmlReturn_t result = ask(op, payload, answer);
+    const nvmlReturn_t result = ask(server, op, payload, answer);
     if (result == NVML_SUCCESS || result == NVML_ERROR_NOT_SUPPORTED) {
         const std::lock_guard held(lock_);
         kept_.emplace(std::move(question), std::pair(result, answer));

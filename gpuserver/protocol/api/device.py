@@ -8,9 +8,10 @@ FAMILY.cached(
     "cuDeviceGetAttribute cuDeviceComputeCapability cuDeviceGetProperties cuDeviceGetPCIBusId cuDeviceGetByPCIBusId "
     "cuDeviceCanAccessPeer"
 )
-FAMILY.ask("cuDeviceGetP2PAttribute cuDeviceGetTexture1DLinearMaxWidth cuDeviceGetExecAffinitySupport")
+FAMILY.ask("cuDeviceGetP2PAttribute", wrapped=True)
+FAMILY.ask("cuDeviceGetTexture1DLinearMaxWidth cuDeviceGetExecAffinitySupport")
 FAMILY.ask("cuDeviceGetHostAtomicCapabilities", capabilities=out("count"), operations=into("count"))
-FAMILY.ask("cuDeviceGetP2PAtomicCapabilities", capabilities=out("count"), operations=into("count"))
+FAMILY.ask("cuDeviceGetP2PAtomicCapabilities", wrapped=True, capabilities=out("count"), operations=into("count"))
 FAMILY.ask("cuDeviceGetLuid", luid=out("8"))
 FAMILY.ask("cuDeviceGetDevResource cuFlushGPUDirectRDMAWrites")
 FAMILY.ask("cuDeviceGetGraphMemAttribute", value=out("1", "cuuint64_t"))

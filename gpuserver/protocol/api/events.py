@@ -4,7 +4,7 @@ from gpuserver.protocol.declare import Family
 
 FAMILY = Family("events")
 FAMILY.create("cuEventCreate", wrapped=True)
-FAMILY.post("cuEventRecord cuEventRecordWithFlags")
+FAMILY.post("cuEventRecord cuEventRecordWithFlags", wrapped=True)
 FAMILY.post("cuEventDestroy_v2", destroys="hEvent")
 FAMILY.ask("cuEventElapsedTime_v2")
 FAMILY.by_hand("cuEventSynchronize cuEventQuery")

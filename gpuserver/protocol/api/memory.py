@@ -5,7 +5,7 @@ from gpuserver.protocol.declare import Family, into
 FAMILY = Family("memory")
 FAMILY.by_hand("cuMemAlloc_v2 cuMemAllocPitch_v2 cuMemFree_v2")
 FAMILY.local("cuMemGetInfo_v2 cuMemGetAddressRange_v2 cuPointerGetAttribute cuPointerGetAttributes")
-FAMILY.post("cuPointerSetAttribute", value=into("1", "int"))
+FAMILY.post("cuPointerSetAttribute", wrapped=True, value=into("1", "int"))
 
 # Virtual memory management: addresses are the client's to give, inside the session's window; the rest is posted.
 FAMILY.local("cuMemAddressReserve cuMemAddressFree cuMemGetAllocationPropertiesFromHandle cuMemRetainAllocationHandle")

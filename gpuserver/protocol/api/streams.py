@@ -5,7 +5,8 @@ from gpuserver.protocol.declare import Family, into
 FAMILY = Family("streams")
 FAMILY.create("cuStreamCreate cuStreamCreateWithPriority", wrapped=True)
 FAMILY.post("cuStreamDestroy_v2", destroys="hStream")
-FAMILY.post("cuStreamWaitEvent cuStreamCopyAttributes")
+FAMILY.post("cuStreamWaitEvent", wrapped=True)
+FAMILY.post("cuStreamCopyAttributes")
 FAMILY.post(
     "cuStreamWaitValue32_v2 cuStreamWaitValue64_v2 cuStreamWriteValue32_v2 cuStreamWriteValue64_v2", wrapped=True
 )

@@ -61,11 +61,15 @@ def frame(dice: random.Random, number: int, context: int) -> bytes:
     return struct.pack("<IHHQQ", size, operation, AWAITED * dice.randrange(2), number, context) + payload
 
 
+def opening_frame() -> bytes:
+    """The request that opens a session: without patience, the program's only one, no addresses taken elsewhere."""
+    return struct.pack("<IHHQQQQQ", 24, OPERATIONS.index("open_session"), AWAITED, 1, 0, 0, 0, 0)
+
+
 def session_of_nonsense(server: GpuServer, seed: int) -> None:
     dice = random.Random(seed)
     with connect(server, dice) as connection:
-        opening = OPERATIONS.index("open_session")
-        connection.sendall(struct.pack("<IHHQQ", 0, opening, AWAITED, 1, 0))
+        connection.sendall(opening_frame())
         connection.recv(1 << 16)
         primary = 0x6F << 56 | 1 << 48 | 1 << 32 | 1 << 31
         connection.settimeout(0.01)
