@@ -89,7 +89,7 @@ def test_passthrough_is_tried_as_a_dry_run_then_run_to_its_end(vcenter_site: Pro
             await showing(pilot, RunsPane)
             id_ = await newest(pilot, site, "passthrough", AT_ONCE)
             run = await in_state(pilot, id_, "succeeded")
-            await until(pilot, lambda: shows(app, "✔ succeeded", "Passthrough", "Find the host", "100%"))
+            await until(pilot, lambda: shows(app, "✔ succeeded", "passthrough", "Find the host", "100%"))
             assert part_done(run) == 1.0
             # Asked to cancel what is over, the appliance says no, and the console says why.
             await pilot.press("c")
@@ -161,8 +161,12 @@ def test_a_server_form_has_sane_defaults_and_checks_as_you_type(vcenter_site: Pr
             ):
                 form.query_one(f"#field-{name}", Input).value = typed
                 button = form.query_one("#yes", Button)
-                await until(pilot, lambda told=told, button=button: button.disabled == bool(told))  # type: ignore[misc]
-                assert shows(app, told) if told else not form.query("#problem.-there"), (name, typed)
+
+                def said(told: str = told, button: Button = button) -> bool:
+                    right = shows(app, told) if told else not form.query("#problem.-there")
+                    return right and button.disabled == bool(told)
+
+                await until(pilot, said, f"{name} {typed!r}: {told}")
             (call,) = form.calls(form.values()[0])
             assert call.body["parameters"]["cpus"] == 12
             assert call.body["parameters"]["environment"] == {"GPUFERRY_LOG": "debug", "A": "b=c"}
