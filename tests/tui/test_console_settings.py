@@ -28,7 +28,7 @@ from console_site import (
 from provisioning_site import ProvisioningSite
 from service_site import ENVIRONMENT
 from textual.pilot import Pilot
-from textual.widgets import Input, Select
+from textual.widgets import Input, Select, Static
 
 from tui.app import PANES, ConsoleApp
 from tui.dialogs.command import CommandDialog
@@ -159,7 +159,8 @@ def test_a_support_bundle_is_fetched_into_a_file(console_site: ConsoleSite, tmp_
             await until(pilot, lambda: isinstance(app.screen, SupportBundleDialog))
             app.screen.query_one("#path", Input).value = str(tmp_path)
             await press_button(pilot)
-            await until(pilot, lambda: shows(app, "is there already"), "nothing is overwritten")
+            problem = app.screen.query_one("#problem", Static)
+            await until(pilot, lambda: "is there already" in str(problem.render()), "nothing is overwritten")
             app.screen.query_one("#path", Input).value = str(path)
             await press_button(pilot)
             await until(pilot, lambda: len(app.screen_stack) == 1, "fetched")
@@ -230,7 +231,7 @@ def test_looks_change_and_states_never_differ_by_colour_alone(
                 await pilot.press("ctrl+t")
                 await pilot.pause()
                 seen.add(app.theme)
-                assert shows(app, "● gpu-a01", "▲ gpu.temperature", "● live")
+                await until(pilot, lambda: shows(app, "● gpu-a01", "▲ gpu.temperature", "● live"), app.theme)
             return app.theme, seen
 
     assert asyncio.run(scenario(NIGHT.name))[1] == {each.name for each in (NIGHT, DAY, COLOUR_BLIND, NO_COLOUR)}

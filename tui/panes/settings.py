@@ -30,6 +30,12 @@ PATHS = {
 ADMINS_ONLY = ("tokens", "enrolments")
 
 
+def having(documents: list[Document], words: str) -> list[Document]:
+    """Those that say the words in any of their values, capitals or not."""
+    part = words.casefold()
+    return [each for each in documents if part in " ".join(map(str, each.values())).casefold()]
+
+
 class SettingsPane(PartsPane):
     """Settings."""
 
@@ -186,9 +192,7 @@ class SettingsPane(PartsPane):
         async def read(words: str, limit: int, cursor: str | None) -> tuple[list[Document], str | None]:
             items, following = await self.appliance.page(get(PATHS[name]), limit, cursor)
             await self.console.learn(each[key] for each in items for key in ("client_id", "used_by") if each.get(key))
-            part = words.casefold()
-            kept = [each for each in items if part in " ".join(map(str, each.values())).casefold()]
-            return kept, following
+            return having(items, words), following
 
         return read
 
@@ -208,7 +212,7 @@ class SettingsPane(PartsPane):
         return [each for each, text in shown if part in text.casefold()], None
 
     async def _certificates(self, words: str, limit: int, cursor: str | None) -> tuple[list[Document], str | None]:
-        return await self.appliance.send(get("/v1/certificates")), None
+        return having(await self.appliance.send(get("/v1/certificates")), words), None
 
     async def load(self) -> None:
         if self.part in ADMINS_ONLY and self.console.scope != "admin":
