@@ -88,7 +88,7 @@ def between(begin: str | None, end: str | None) -> str:
 
 
 def program(text: str, most: int) -> str:
-    """A command line as people know it: `/opt/venv/bin/python /home/ada/train.py -v` is `python train.py -v`."""
+    """A command line as people know it: `/opt/venv/bin/python /srv/ada/train.py -v` is `python train.py -v`."""
     words = [word.rstrip("/").rpartition("/")[2] if word.startswith("/") else word for word in text.split()]
     short = " ".join(words)
     return short if len(short) <= most else f"{short[: most - 1]}…"

@@ -6,6 +6,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +18,10 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from appliance.state.database import migrate, open_database
 
 NUMBERS = itertools.count(1)
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's background job ignores SIGINT, and so would every program that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class PostgresCluster:

@@ -115,13 +115,14 @@ class ClientMachine:
         self.folder = site.output / f"client-{name}"
         self.identity = self.folder / "identity.json"
         self.id = site.enrol("client", name, self.identity).id
+        self.started: list[subprocess.Popen[str]] = []
 
     def environment(self, **variables: str) -> dict[str, str]:
         return surroundings(**{"GPUFERRY_IDENTITY": str(self.identity), **variables})
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
         """`gpuferry ARGUMENTS`, not waited for; its output is collected."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*GPUFERRY, *arguments],
             env=self.environment(**variables),
             stdin=subprocess.PIPE,
@@ -130,6 +131,15 @@ class ClientMachine:
             text=True,
             cwd=self.folder,
         )
+        self.started.append(process)
+        return process
+
+    def end_programs(self) -> None:
+        """Kill what a failed test left, so that the next one finds a free pool."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+        self.started.clear()
 
     def gpuferry(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """`gpuferry ARGUMENTS` to its end."""

@@ -54,6 +54,7 @@ def machine(site: PoolSite) -> ClientMachine:
 def ada(site: PoolSite, machine: ClientMachine) -> Iterator[ClientMachine]:
     """The client; every test leaves an empty pool to the next."""
     yield machine
+    machine.end_programs()
     site.await_free()
 
 

@@ -6,7 +6,6 @@ Without a GPU, or without a program's packages, the tests are skipped and say wh
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import json
 import subprocess
@@ -27,15 +26,20 @@ PROGRAM_SECONDS = 1800
 
 
 def why_no_gpu() -> str:
-    """Empty where NVIDIA's driver answers with at least one GPU; else what is missing."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError as error:
-        return f"no NVIDIA driver: {error}"
-    count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or count.value == 0:
-        return "NVIDIA's driver finds no GPU"
-    return ""
+    """Empty where NVIDIA's driver answers with at least one GPU; else what is missing.
+
+    Asked in a process of its own: here another test may have loaded a libcuda.so.1 of ours already.
+    """
+    question = """
+import ctypes
+driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or count.value == 0:
+    raise SystemExit("NVIDIA's driver finds no GPU")
+"""
+    asked = subprocess.run(
+        [sys.executable, "-c", question], env=surroundings(), capture_output=True, text=True, check=False
+    )
+    return asked.stderr.strip().rpartition("\n")[2] if asked.returncode else ""
 
 
 @pytest.fixture(scope="session")

@@ -231,7 +231,7 @@ def test_looks_change_and_states_never_differ_by_colour_alone(
                 await pilot.press("ctrl+t")
                 await pilot.pause()
                 seen.add(app.theme)
-                await until(pilot, lambda: shows(app, "● gpu-a01", "▲ gpu.temperature", "● live"), app.theme)
+                await until(pilot, lambda: shows(app, "● gpu-a01", "▲ gpu.temper", "● live"), app.theme)
             return app.theme, seen
 
     assert asyncio.run(scenario(NIGHT.name))[1] == {each.name for each in (NIGHT, DAY, COLOUR_BLIND, NO_COLOUR)}
