@@ -83,7 +83,7 @@ umask 022
 mkdir -p /var/lib/cloud /var/log
 if [ ! -e /var/lib/cloud/sandbox ]; then
   touch /var/lib/cloud/sandbox
-  rm -rf /root/.ssh /etc/ssh/ssh_host_* /etc/sudoers.d/90-cloud-init-users
+  rm -rf "$HOME/.ssh" /etc/ssh/ssh_host_* /etc/sudoers.d/90-cloud-init-users
   for h in /home/*; do [ -d "$h" ] && rm -rf "$h/.ssh"; done
   passwd -d root >/dev/null 2>&1 || true
   mkdir -p -m 700 /var/lib/guestinfo-set
