@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -42,6 +43,10 @@ def console(
         raise typer.Exit(serve(profile, listen))
     from tui.app import ConsoleApp
 
+    if sys.stdout.isatty():
+        # Exported by some shells and programs that start us, these would hold the console at the size of that moment.
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
     raise typer.Exit(ConsoleApp(profile, remember_profile=remember).run() or 0)
 
 

@@ -50,7 +50,9 @@ def test_in_a_real_terminal(console_site: ConsoleSite, tmp_path: Path) -> None:
         return tmux("capture-pane", "-p", "-t", "console")
 
     command = [sys.executable, "-m", "clientagent.command", "console", *arguments(console_site), "--no-remember"]
-    variables = {**ENVIRONMENT, "XDG_CONFIG_HOME": str(tmp_path), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+    # A size that the environment names is the one of another terminal, or of another time.
+    variables = {**ENVIRONMENT, "COLUMNS": "80", "LINES": "24"}
+    variables |= {"XDG_CONFIG_HOME": str(tmp_path), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
     subprocess.run(
         [
             "tmux",

@@ -12,8 +12,10 @@ import fcntl
 import ipaddress
 import itertools
 import json
+import logging
 import os
 import queue
+import secrets
 import shutil
 import signal
 import socket
@@ -33,10 +35,13 @@ from .virtual_machine_spec import merge_extra
 if TYPE_CHECKING:
     from .world import World
 
+_log = logging.getLogger(__name__)
+
 # Directories of this machine that a guest sees copy-on-write, and those that are links there.
 _OVERLAID = ("usr", "etc", "var", "opt", "home", "root", "srv")
 _LINKED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
-_READY_SECONDS = 60.0
+_CONNECT_SECONDS = 60.0
+_SLOW_SECONDS = 60.0
 _LOOK_SECONDS = 0.3
 # The kernel kills what starts with this when the thread that started it ends.
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
@@ -145,10 +150,13 @@ class Leftovers:
     def __init__(self) -> None:
         self.base = Path(tempfile.gettempdir()) / f"gpuferry-guests-{os.geteuid()}"
         self.base.mkdir(mode=0o700, exist_ok=True)
-        self.clear()
-        self.directory = Path(tempfile.mkdtemp(prefix="sim-", dir=self.base))
-        self._lock = (self.directory / "lock").open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (self.base / "lock").open("w") as one_at_a_time:
+            # Between the making of a directory and its lock another simulator would take it for a dead one's.
+            fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+            self.clear()
+            self.directory = Path(tempfile.mkdtemp(prefix="sim-", dir=self.base))
+            self._lock = (self.directory / "lock").open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def clear(self) -> None:
         """Removes what dead simulators left."""
@@ -216,6 +224,14 @@ class _Guest:
         self.address = address
         self.process: subprocess.Popen[bytes] | None = None
 
+    def said(self) -> str:
+        """The end of what the guest's first process and its sshd wrote: why it does not come up."""
+        texts = []
+        for log in ("console.log", "upper/var/log/sshd.log"):
+            with contextlib.suppress(OSError):
+                texts.append((self.directory / log).read_text(errors="replace")[-2000:])
+        return "\n".join(texts)
+
 
 class SandboxGuests:
     """The guests of a simulation. All work is done by one thread, which lives as long as the simulation does."""
@@ -246,8 +262,10 @@ class SandboxGuests:
             action = self._work.get()
             if action is None:
                 return
-            with contextlib.suppress(OSError, SandboxError, subprocess.SubprocessError):
+            try:
                 action()
+            except (OSError, SandboxError, subprocess.SubprocessError) as failure:
+                _log.warning("a guest of the simulated vCenter: %s", failure)
 
     # What the simulator tells.
 
@@ -352,18 +370,19 @@ class SandboxGuests:
         assert guest.process is not None  # noqa: S101
         number = next(self._numbers)
         outside = f"{self._bridge.name}v{number}"[:15]
-        inside = f"gfin{os.getpid() % 10000}x{number}"[:15]
+        inside = f"gfin{secrets.token_hex(5)}"
         _run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside)
         _run("ip", "link", "set", outside, "master", self._bridge.name, "up")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + _CONNECT_SECONDS
         own = os.readlink("/proc/self/ns/net")
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and guest.process.poll() is None:
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{guest.process.pid}/ns/net") != own:
                     _run("ip", "link", "set", inside, "netns", str(guest.process.pid), "name", "eth0")
                     return
             time.sleep(0.01)
         _run("ip", "link", "delete", outside, check=False)
+        raise SandboxError(f"{guest.address} got no network: {guest.said()}")
 
     def _kill(self, moid: str) -> None:
         guest = self._guests.get(moid)
@@ -408,8 +427,8 @@ def _report(
 ) -> None:
     """Tells the machine that its guest is up once sshd answers, and what the guest sets of guestinfo."""
     address, told = guest.address, guest.directory / "upper/var/lib/guestinfo-set"
-    deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+    slow = time.monotonic() + _SLOW_SECONDS
+    while process.poll() is None:
         try:
             with socket.create_connection((address, 22), timeout=1) as connection:
                 connection.settimeout(2)
@@ -421,7 +440,13 @@ def _report(
                 if machine.power_state == "poweredOn" and machine.boots == boot:
                     machine.guest_is_up(address, hostname)
             break
+        if time.monotonic() > slow:
+            slow += _SLOW_SECONDS
+            _log.warning("%s (%s) is not up yet: %s", hostname, address, guest.said())
         time.sleep(0.05)
+    else:
+        if guest.process is process:  # and nobody switched it off
+            _log.warning("%s (%s) died before it was up: %s", hostname, address, guest.said())
     known: dict[str, str] = {}
     while process.poll() is None:
         with contextlib.suppress(OSError):

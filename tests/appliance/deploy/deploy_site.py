@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyVim.connect import SmartConnect
 from pyVim.task import WaitForTask
 from pyVmomi import vim
@@ -123,9 +124,11 @@ class Guests:
         """Power a machine on and wait until its sshd answers: its address and id."""
         machine = self._machines()[name]
         WaitForTask(machine.PowerOn())
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 180
         while machine.guest.ipAddress is None:
-            assert time.monotonic() < deadline, "the guest does not come up"
+            if time.monotonic() > deadline:
+                known = self.sandboxes._guests.get(machine._moId)
+                pytest.fail(f"{name} does not come up: {known.said() if known else 'it was never started'}")
             time.sleep(0.05)
         return str(machine.guest.ipAddress), str(machine._moId)
 
