@@ -11,7 +11,7 @@ import pytest
 APPLIANCE = Path(__file__).parent.parent / "appliance"
 sys.path[:0] = [str(APPLIANCE), str(APPLIANCE / "deploy")]
 
-from playing import COLLECTION, Control
+from playing import COLLECTION, Control, environment_of
 from service_site import ServiceSite
 
 
@@ -50,14 +50,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceSite]:
 @pytest.fixture(scope="module")
 def control(site: ServiceSite, collections: Path, tmp_path_factory: pytest.TempPathFactory) -> Control:
     return Control(tmp_path_factory.mktemp("control"), collections, environment_of(site))
-
-
-def environment_of(site: ServiceSite) -> dict[str, str]:
-    return {
-        "GPUFERRY_URL": site.site.config.api_url,
-        "GPUFERRY_TOKEN": site.admin_token,
-        "GPUFERRY_CA_PATH": str(site.folder / "ca.pem"),
-    }
 
 
 @pytest.fixture

@@ -14,11 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from service_site import ServiceSite
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COLLECTION = ROOT / "ansible"
 PROGRAMS = Path(os.environ.get("GPUFERRY_ANSIBLE", Path(sys.executable).parent))
+
+
+def environment_of(site: ServiceSite) -> dict[str, str]:
+    """The variables by which the collection's modules reach an appliance."""
+    return {
+        "GPUFERRY_URL": site.site.config.api_url,
+        "GPUFERRY_TOKEN": site.admin_token,
+        "GPUFERRY_CA_PATH": str(site.folder / "ca.pem"),
+    }
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import environment_of
-from playing import Control
+from playing import Control, environment_of
 from provisioning_site import ProvisioningSite, provisioning_site
 
 

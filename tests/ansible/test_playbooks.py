@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import environment_of
-from playing import Control, Played
+from playing import Control, Played, environment_of
 from provisioned import HOST, PACKAGES, PROGRAMS, SOFTWARE, GuestSite, guest_site
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import environment_of
 from deploy_site import DeploySite, Guest, guests_of, sandbox_missing
-from playing import Control, Played
+from playing import Control, Played, environment_of
 from provisioned import OVERLAID, PACKAGES, PROGRAMS, SOFTWARE
 from service_site import ServiceSite
 

@@ -15,8 +15,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "ansible"))
 
-from conftest import collections, environment_of, tarball  # noqa: F401 - fixtures
-from playing import Control
+from conftest import collections, tarball  # noqa: F401 - fixtures
+from playing import Control, environment_of
 from provisioned import HOST, PACKAGES, PROGRAMS, SOFTWARE, GuestSite, guest_site
 
 
