@@ -243,7 +243,6 @@ class SandboxGuests:
         self._bridge = _Bridge(self._leftovers.directory)
         self._guests: dict[str, _Guest] = {}
         self._work: queue.Queue[Callable[[], None] | None] = queue.Queue()
-        self._numbers = itertools.count(1)
         self._thread = threading.Thread(target=self._run, name="simulator-guests", daemon=True)
         self._thread.start()
 
@@ -368,9 +367,8 @@ class SandboxGuests:
     def _connect(self, guest: _Guest) -> None:
         """Puts one end of a veth pair on the bridge, the other into the guest."""
         assert guest.process is not None  # noqa: S101
-        number = next(self._numbers)
-        outside = f"{self._bridge.name}v{number}"[:15]
-        inside = f"gfin{secrets.token_hex(5)}"
+        # Names that nobody had: the kernel takes its time over a dead guest's.
+        outside, inside = (f"gf{end}{secrets.token_hex(5)}" for end in ("out", "in"))
         _run("ip", "link", "add", outside, "type", "veth", "peer", "name", inside)
         _run("ip", "link", "set", outside, "master", self._bridge.name, "up")
         deadline = time.monotonic() + _CONNECT_SECONDS
