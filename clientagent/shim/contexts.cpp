@@ -1,6 +1,7 @@
 // cuCtx*, cuDevicePrimaryCtx*: the stack of current contexts is the client's own.
 #include "contexts.h"
 
+#include <mutex>
 #include <vector>
 
 #include "arrays.h"
@@ -19,6 +20,11 @@ namespace {
 std::vector<Context*>& primaries() {
     static auto* all = new std::vector<Context*>;
     return *all;
+}
+// Retaining, releasing and resetting them are one at a time.
+std::mutex& primary_life() {
+    static auto& mutex = *new std::mutex;
+    return mutex;
 }
 std::atomic<unsigned long long> next_id = 1;
 
@@ -59,7 +65,9 @@ CUresult check(CUcontext handle, Context*& context) {
     return CUDA_SUCCESS;
 }
 
+// Ends all that was made in a primary context. Who retained it still has to release it.
 CUresult end_primary(Context* context) {
+    if (!context->active.exchange(false)) return CUDA_SUCCESS;
     Call call(Op::reset_primary);
     call.device(context->device);
     context->sticky = CUDA_SUCCESS;
@@ -113,7 +121,7 @@ Context* find_context(CUcontext handle, bool& known) {
 CUresult check_usable(const Context* context) {
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     if (context->destroyed) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
-    if (context->primary && context->retained == 0 && context != thread_state.trusted) {
+    if (context->primary && !context->active && context != thread_state.trusted) {
         return CUDA_ERROR_CONTEXT_IS_DESTROYED;
     }
     return context->sticky;
@@ -345,7 +353,9 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* pctx, CUdevice dev) {
     if (!pctx) return CUDA_ERROR_INVALID_VALUE;
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
     Context* context = primaries()[static_cast<size_t>(dev)];
+    const std::lock_guard lock(primary_life());
     ++context->retained;
+    context->active = true;
     *pctx = from_handle<CUcontext>(context->handle);
     return CUDA_SUCCESS;
 }
@@ -353,25 +363,22 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* pctx, CUdevice dev) {
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
     Context* context = primaries()[static_cast<size_t>(dev)];
-    int held = context->retained;
-    do {
-        if (held == 0) return CUDA_ERROR_INVALID_CONTEXT;
-    } while (!context->retained.compare_exchange_weak(held, held - 1));
-    return held == 1 ? end_primary(context) : CUDA_SUCCESS;
+    const std::lock_guard lock(primary_life());
+    if (context->retained == 0) return CUDA_ERROR_INVALID_CONTEXT;
+    return --context->retained == 0 ? end_primary(context) : CUDA_SUCCESS;
 }
 
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
-    Context* context = primaries()[static_cast<size_t>(dev)];
-    context->retained = 0;
-    return end_primary(context);
+    const std::lock_guard lock(primary_life());
+    return end_primary(primaries()[static_cast<size_t>(dev)]);
 }
 
 CUresult cuDevicePrimaryCtxGetState(CUdevice dev, unsigned* flags, int* active) {
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
     const Context* context = primaries()[static_cast<size_t>(dev)];
     if (flags) *flags = context->flags;
-    if (active) *active = context->retained > 0;
+    if (active) *active = context->active;
     return CUDA_SUCCESS;
 }
 

@@ -12,7 +12,8 @@ struct Context {
     bool primary = false;
     unsigned flags = 0;
     unsigned long long id = 0;
-    std::atomic<int> retained = 0;  // of a primary context: cuDevicePrimaryCtxRetain without Release
+    int retained = 0;  // of a primary context: cuDevicePrimaryCtxRetain without Release, whatever was reset since
+    std::atomic<bool> active = false;  // a primary context: retained, and not reset since
     std::atomic<bool> destroyed = false;
     std::atomic<CUresult> sticky = CUDA_SUCCESS;
 };

@@ -432,11 +432,18 @@ CUresult cuMemAllocPitch_v2(CUdeviceptr* dptr, size_t* pPitch, size_t WidthInByt
     return result;
 }
 
+// The address says whose memory it is: no context need be current. One that has failed frees nothing.
 CUresult cuMemFree_v2(CUdeviceptr dptr) {
-    const Context* context = current_context();
-    if (const CUresult failure = check_usable(context)) return failure;
+    const CUresult current = check_usable(current_context());
+    const bool none = current == CUDA_ERROR_INVALID_CONTEXT || current == CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    if (current && (!none || !dptr)) return current;
     if (!dptr) return CUDA_SUCCESS;
     if (const CUresult failure = forbid_during_capture()) return failure;
+    CUdeviceptr base = 0;
+    Stretch stretch;
+    if (!device_memory().find(dptr, base, stretch)) return CUDA_ERROR_INVALID_VALUE;
+    const ContextScope scope(stretch.context ? *stretch.context : *primary_context(stretch.device));
+    if (const CUresult failure = check_usable(current_context())) return failure;
     bool of_pool = false;
     const CUresult result = free_of_pool(dptr, of_pool);
     return of_pool ? result : device_memory().free(dptr);

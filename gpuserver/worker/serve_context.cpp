@@ -47,6 +47,7 @@ void serve_reset_primary(Request& in, Answer& out) {
     out.result = driver.cuDevicePrimaryCtxReset_v2(own.device);
     CUcontext again = nullptr;
     if (driver.cuDevicePrimaryCtxRetain(&again, own.device)) session.end("the GPU is lost");
+    driver.cuDevicePrimaryCtxRelease_v2(own.device);  // the reset did not take back the first retaining
     session.objects.replace(name, again);
     own.primary = again;
     session.make_current(0);

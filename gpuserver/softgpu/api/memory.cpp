@@ -52,7 +52,9 @@ extern "C" CUresult CUDAAPI cuMemAllocPitch_v2(CUdeviceptr* dptr, size_t* pPitch
 
 extern "C" CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr) {
     return entry(__func__, EntryNeeds::outside_callback, [&] {
-        Context::require_current();
+        // The address says whose memory it is: no context need be current. One that has failed frees nothing.
+        const auto current = Context::current();
+        if (dptr == 0 || (current && current->alive())) Context::require_current();
         if (dptr == 0) return CUDA_SUCCESS;
         forbid_during_capture();
         const auto allocation = memory_map().find(dptr);
@@ -61,6 +63,9 @@ extern "C" CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr) {
         check_value(allocation->kind == MemoryKind::device || allocation->kind == MemoryKind::managed ||
                         allocation->kind == MemoryKind::pool,
                     "the memory was not allocated by cuMemAlloc");
+        for (const auto& context : living_contexts(allocation->device)) {
+            if (context->id() == allocation->context_id) context->require_unfailed();
+        }
         await_device(allocation->kind == MemoryKind::managed ? nullptr : allocation->device);
         release_allocation(allocation);
         return CUDA_SUCCESS;

@@ -47,12 +47,12 @@ extern "C" CUresult CUDAAPI cuDevicePrimaryCtxRelease(CUdevice dev) {
     return cuDevicePrimaryCtxRelease_v2(dev);
 }
 
+// Who retained the context still has to release it; whoever retains it next makes it active again.
 extern "C" CUresult CUDAAPI cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     return entry(__func__, EntryNeeds::outside_callback, [&] {
         Context& context = *require_device(dev).primary();
         const std::lock_guard lock(life());
         context.tear_down();
-        context.retained.store(0);
     });
 }
 

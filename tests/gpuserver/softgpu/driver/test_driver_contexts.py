@@ -99,6 +99,42 @@ def test_the_primary_context_comes_and_goes() -> None:
     refused(cu.cuEventQuery(event), "INVALID_HANDLE")
 
 
+@software_gpu(memory_mib="64")
+def test_who_retained_a_primary_context_releases_it_after_a_reset_too() -> None:
+    """CUDA: "Resetting the primary context does not release it"; a library that retained it may release it safely."""
+
+    def active() -> int:
+        return int(ok(cu.cuDevicePrimaryCtxGetState(0))[1])
+
+    ok(cu.cuInit(0))
+    ok(cu.cuDevicePrimaryCtxReset(0))
+    assert active() == 0
+    context = ok(cu.cuDevicePrimaryCtxRetain(0))
+    ok(cu.cuDevicePrimaryCtxRetain(0))
+    ok(cu.cuCtxSetCurrent(context))
+    ok(cu.cuMemAlloc(1 << 20))
+    ok(cu.cuDevicePrimaryCtxReset(0))
+    assert active() == 0
+    refused(cu.cuMemAlloc(16), "CONTEXT_IS_DESTROYED")
+    ok(cu.cuDevicePrimaryCtxReset(0))
+    ok(cu.cuDevicePrimaryCtxRelease(0))  # the first of the two from before
+    assert active() == 0
+    assert int(ok(cu.cuDevicePrimaryCtxRetain(0))) == int(context)
+    assert active() == 1
+    assert ok(cu.cuMemGetInfo())[0] == 64 << 20
+    place = ok(cu.cuMemAlloc(16))
+    ok(cu.cuMemsetD32(place, 7, 4))
+    ok(cu.cuDevicePrimaryCtxRelease(0))  # the second: the context is held by the one that retained it since
+    assert active() == 1
+    values = np.zeros(4, np.uint32)
+    ok(cu.cuMemcpyDtoH(values.ctypes.data, place, 16))
+    assert (values == 7).all()
+    ok(cu.cuDevicePrimaryCtxRelease(0))
+    assert active() == 0
+    refused(cu.cuMemAlloc(16), "CONTEXT_IS_DESTROYED")
+    refused(cu.cuDevicePrimaryCtxRelease(0), "INVALID_CONTEXT")
+
+
 @software_gpu()
 def test_limits_and_settings() -> None:
     primary()

@@ -276,8 +276,11 @@ def test_a_trap_fails_the_launch() -> None:
 def test_a_fault_in_one_context_leaves_others_alone() -> None:
     ok(cu.cuInit(0))
     bad = ok(cu.cuCtxCreate(None, 0, 0))
+    lost = ok(cu.cuMemAlloc(64))
     ok(launch(Kernels().store, pointer(64)))
     refused(cu.cuCtxSynchronize(), "ILLEGAL_ADDRESS")
+    ok(cu.cuCtxPopCurrent())
+    refused(cu.cuMemFree(lost), "ILLEGAL_ADDRESS")
     ok(cu.cuCtxCreate(None, 0, 0))
     address = ok(cu.cuMemAlloc(64))
     ok(launch(Kernels().store, pointer(address)))

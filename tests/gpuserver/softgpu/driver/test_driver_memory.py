@@ -64,6 +64,25 @@ def test_only_what_was_allocated_is_freed() -> None:
     ok(cu.cuMemFree(0))
 
 
+@software_gpu(memory_mib="64", devices="2")
+def test_memory_is_freed_whichever_context_is_current_or_none() -> None:
+    """NVIDIA's driver tells by the address whose memory it is; numba's cuda.close() frees with no context current."""
+    context = primary(1)
+    free = ok(cu.cuMemGetInfo())[0]
+    pieces = [ok(cu.cuMemAlloc(MIB)) for _ in range(3)]
+    pieces.append(ok(cu.cuMemAllocManaged(MIB, 1)))
+    ok(cu.cuCtxSetCurrent(None))
+    ok(cu.cuMemFree(pieces[0]))
+    ok(cu.cuMemFree(pieces[3]))
+    refused(cu.cuMemFree(pieces[0]), "INVALID_VALUE")
+    primary(0)
+    ok(cu.cuMemFree(pieces[1]))
+    ok(cu.cuDevicePrimaryCtxReset(0))
+    ok(cu.cuMemFree(pieces[2]))
+    ok(cu.cuCtxSetCurrent(context))
+    assert ok(cu.cuMemGetInfo())[0] == free
+
+
 @software_gpu()
 def test_address_range_and_pitch() -> None:
     primary()
