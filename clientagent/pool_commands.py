@@ -150,15 +150,14 @@ def release(arguments: List[str]) -> int:
     control = connected()
     try:
         control.release(lease, "gpuferry release")
-        # The answer to a later question shows that the release has arrived.
-        left = [row["lease"] for row in control.ask("leases")]
+        # The answer to a later question shows that the release has arrived; it may still be under way.
+        left = len({row["lease"] for row in control.ask("leases")} - {lease})
     finally:
         control.link.stop()
     if lease_file().exists() and json.loads(lease_file().read_text())["lease"] == lease:
         lease_file().unlink()
-    sys.stdout.write(
-        f"{lease} was given back; {len(left)} other leases are held\n" if left else f"{lease} was given back\n"
-    )
+    others = f"; {left} other {'leases are' if left > 1 else 'lease is'} held" if left else ""
+    sys.stdout.write(f"{lease} was given back{others}\n")
     return 0
 
 
