@@ -97,7 +97,15 @@ def _spare(session: Session, key: str) -> Peer | None:
     return Peer(client.id, CLIENT, key, is_next) if client is not None and client.revoked_at is None else None
 
 
-def new_enrolment_token(engine: Engine, role: str, *, name: str = "", group: str = "", valid_s: float = 3600.0) -> str:
+def new_enrolment_token(
+    engine: Engine,
+    role: str,
+    *,
+    name: str = "",
+    group: str = "",
+    begins: ServerState = ServerState.ACTIVE,
+    valid_s: float = 3600.0,
+) -> str:
     """A one-time token for a daemon (`server`) or an agent (`client`). Raises ValueError for an unknown group."""
     token = secrets.token_urlsafe(32)
     with writing(engine) as session:
@@ -114,6 +122,7 @@ def new_enrolment_token(engine: Engine, role: str, *, name: str = "", group: str
                 role=role,
                 name=name,
                 group_id=group_id,
+                begins=begins,
                 expires_at=now() + timedelta(seconds=valid_s),
             )
         )
@@ -158,7 +167,7 @@ def _enrol(session: Session, key: str, wanted: Enrol) -> Peer | Refused:
         )
     if row is None:
         row = (
-            Server(id=new_id("server"), name=name)
+            Server(id=new_id("server"), name=name, state=ServerState(token.begins))
             if token.role == SERVER
             else Client(id=new_id("client"), name=name, group_id=token.group_id or "")
         )
@@ -168,7 +177,7 @@ def _enrol(session: Session, key: str, wanted: Enrol) -> Peer | Refused:
     row.hostname = wanted.hostname[:200]
     if isinstance(row, Server):
         if row.state == ServerState.REVOKED:
-            row.state = ServerState.ACTIVE
+            row.state = ServerState(token.begins)
     else:
         row.revoked_at = None
         row.group_id = token.group_id or row.group_id

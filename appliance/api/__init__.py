@@ -5,5 +5,5 @@ problems.py   errors as RFC 9457 documents
 security.py   bearer tokens and scopes
 paging.py     lists in pages, ETags and If-Match
 schemas.py    the documents
-servers.py, leases.py, people.py, tokens.py, vcenters.py, watching.py    the resources
+servers.py, acceptance.py, leases.py, people.py, tokens.py, vcenters.py, watching.py    the resources
 """

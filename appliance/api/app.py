@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 
 from appliance import metrics
 from appliance.api import (
+    acceptance,
     bundles,
     inventory,
     leases,
@@ -49,7 +50,7 @@ def make_app(site: Site, engine: Engine, loop: ControlLoop, run_engine: RunEngin
     app.state.runs, app.state.vcenters = run_engine, run_engine.ground.vcenters
     problems.install(app)
     app.middleware("http")(_accompany)
-    for module in (servers, leases, live, people, tokens, vcenters, inventory, runs, watching, bundles):
+    for module in (servers, acceptance, leases, live, people, tokens, vcenters, inventory, runs, watching, bundles):
         app.include_router(module.router, prefix="/v1")
     app.include_router(watching.open_router)
     app.include_router(bundles.open_router)

@@ -253,6 +253,7 @@ class EnrolmentShown(Shown):
     role: str
     name: str
     group_id: str | None
+    begins: str
     expires_at: datetime
     used_at: datetime | None
     used_by: str
@@ -260,11 +261,14 @@ class EnrolmentShown(Shown):
 
 
 class EnrolmentWanted(Wanted):
-    """`name`: the name the holder gets, which may replace the key of an enrolled machine."""
+    """`name`: the name the holder gets, which may replace the key of an enrolled machine. `begins`: in maintenance, a
+    server takes no leases until it is made active.
+    """
 
     role: Literal["server", "client"]
     name: Annotated[str, Field(max_length=200), AfterValidator(printable)] = ""
     group: Annotated[str, Field(max_length=200), AfterValidator(printable)] = ""
+    begins: Literal["active", "maintenance"] = "active"
     valid_s: Annotated[int, Field(ge=60, le=604_800)] = 3600
 
 
@@ -547,14 +551,3 @@ class TagShown(BaseModel):
     tag: str
     present: bool
     changed: bool
-
-
-class AcceptanceShown(Shown):
-    """`result`: for each GPU what was allocated, copied, computed and measured, and its ECC errors before and after."""
-
-    id: str
-    server_id: str
-    run_id: str
-    at: datetime
-    passed: bool
-    result: dict[str, Any]

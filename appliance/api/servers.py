@@ -11,7 +11,6 @@ from sqlalchemy import select
 from appliance.api.paging import Cursor, IfMatch, Limit, Page, audit, check_match, fetch, one_page, tag
 from appliance.api.problems import ProblemError, answers
 from appliance.api.schemas import (
-    AcceptanceShown,
     GpuChange,
     GpuShown,
     ServerChange,
@@ -22,7 +21,7 @@ from appliance.api.schemas import (
 from appliance.api.security import Caller, Operator, Reader
 from appliance.books import note_changes
 from appliance.state.database import reading, writing
-from appliance.state.models import Acceptance, Client, Gpu, GpuState, Server, ServerState, Slice, SliceState, now
+from appliance.state.models import Client, Gpu, GpuState, Server, ServerState, Slice, SliceState, now
 
 router = APIRouter(tags=["servers"])
 Words = Annotated[str | None, Query(max_length=200)]
@@ -130,17 +129,6 @@ def order(
         note_changes(session.connection(), [change])
         audit(session, request, caller, action, id_, 202)
     request.app.state.loop.wake()
-
-
-@router.get("/servers/{id}/acceptance", responses=answers(404))
-def list_acceptance(
-    request: Request, caller: Reader, id: str, limit: Limit = 100, cursor: Cursor = None
-) -> Page[AcceptanceShown]:
-    """The results of a server's acceptance tests, newest first."""
-    with reading(request.app.state.engine) as session:
-        fetch(session, Server, id, "server")
-        query, show = select(Acceptance).where(Acceptance.server_id == id), AcceptanceShown.model_validate
-        return one_page(session, query, Acceptance.id, show, limit=limit, cursor=cursor, newest_first=True)
 
 
 @router.get("/gpus", responses=answers(), tags=["gpus"])

@@ -20,7 +20,7 @@ from appliance.api.schemas import (
 from appliance.api.security import Admin, Scope, issue
 from appliance.peers import new_enrolment_token
 from appliance.state.database import reading, writing
-from appliance.state.models import ApiToken, Client, EnrolmentToken, now
+from appliance.state.models import ApiToken, Client, EnrolmentToken, ServerState, now
 from gpuserver.protocol.control.curve import Ticket
 
 router = APIRouter()
@@ -83,7 +83,12 @@ def make_enrolment(request: Request, caller: Admin, wanted: EnrolmentWanted) -> 
     engine, site = request.app.state.engine, request.app.state.site
     try:
         token = new_enrolment_token(
-            engine, wanted.role, name=wanted.name.strip(), group=wanted.group, valid_s=wanted.valid_s
+            engine,
+            wanted.role,
+            name=wanted.name.strip(),
+            group=wanted.group,
+            begins=ServerState(wanted.begins),
+            valid_s=wanted.valid_s,
         )
     except ValueError as wrong:
         raise ProblemError(404, str(wrong)) from None

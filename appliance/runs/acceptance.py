@@ -7,15 +7,15 @@ from typing import Any
 
 from sqlalchemy import select
 
+from appliance import acceptances
 from appliance.deploy.deployment import run_installed
 from appliance.deploy.errors import HostKeyUnknownError
-from appliance.ids import new_id
 from appliance.runs import guest
 from appliance.runs.deploying import target
 from appliance.runs.step import Look, RunError, Step
 from appliance.runs.work import Work
 from appliance.state.database import reading, writing
-from appliance.state.models import Acceptance, Event, Run, Server, ServerState
+from appliance.state.models import Acceptance, Run, Server, ServerState
 
 TEST_S = 900.0
 
@@ -67,30 +67,18 @@ class Accept(Step):
                 f"the test ended with status {answer.status} and no result: {said}",
                 "Is CuPy on the server (python_path), does `nvidia-smi` work there? Then retry.",
             ) from None
-        passed, row = bool(result.get("passed")), new_id("acceptance")
         gpus = result.get("gpus", [])
-        if passed and len(gpus) != len(work.facts.get("gpus") or gpus):
-            passed, result["error"] = False, f"{len(gpus)} GPUs were tested, the server has {len(work.facts['gpus'])}"
-        result["passed"] = passed
         with writing(work.ground.engine) as session:
-            session.add(
-                Acceptance(id=row, server_id=work.facts["server"], run_id=work.run, passed=passed, result=result)
-            )
-            said = "passed" if passed else f"failed: {reason(result)}"
-            session.add(Event(kind="server.acceptance", subject=work.facts["server"], text=said[:500]))
+            wanted = len(work.facts.get("gpus") or gpus)
+            kept = acceptances.keep(session, work.facts["server"], result, gpus=wanted, run=work.run)
+            row, passed, why = kept.id, kept.passed, acceptances.reason(kept.result)
         if not passed:
             raise RunError(
-                f"the server failed its acceptance test: {reason(result)}",
+                f"the server failed its acceptance test: {why}",
                 "It stays out of the pool. See GET /v1/servers/ID/acceptance, mend the GPU or its driver, and retry.",
             )
         work.keep(accepted=row)
         return "; ".join(summary(gpu) for gpu in gpus)
-
-
-def reason(result: dict[str, Any]) -> str:
-    """Why a result did not pass."""
-    wrong = [f"GPU {gpu.get('ordinal')}: {gpu['error']}" for gpu in result.get("gpus", []) if gpu.get("error")]
-    return "; ".join([*([result["error"]] if result.get("error") else []), *wrong]) or "no GPU was tested"
 
 
 def summary(gpu: dict[str, Any]) -> str:

@@ -343,6 +343,8 @@ class EnrolmentToken(Base):
     name: Mapped[str] = mapped_column(default="")
     """The name the holder gets; empty: the one it asks for."""
     group_id: Mapped[str | None] = mapped_column(ForeignKey("client_group.id"))
+    begins: Mapped[str] = mapped_column(default=ServerState.ACTIVE)
+    """The state that a server begins in."""
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     used_by: Mapped[str] = mapped_column(default="")

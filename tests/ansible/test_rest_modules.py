@@ -240,6 +240,12 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
         {"client": "holder", "name": "l", "gpu": 1},
         r"^lease l of holder: .*gpu",
     ),
+    "a server that is not": (
+        "acceptance",
+        {"name": "nobody"},
+        r"^acceptance test of nobody: the pool has no server",
+    ),
+    "a test that is not": ("acceptance", {"test": "never"}, r"^acceptance test of localhost: .*when_needed, always"),
     "a bundle that is not": (
         "appliance",
         {"bundle": "/nowhere/at.all", "admin_token_path": "admin.token"},

@@ -107,11 +107,16 @@ def test_bare_machines_join_the_pool_and_leave_it(bare: Bare, control: Control) 
     stood = play(control, gpu_server=server, client=client)
     wanted = [(SERVER, "Install and enrol"), (CLIENT, "Install and enrol")]
     users = (CLIENT, "Let people use GPUs in the machine's name")
-    assert changed(stood) == [*wanted, users, (CLIENT, "Group and quotas")]
+    opened = [(SERVER, "Acceptance test"), (SERVER, "In service")]
+    assert changed(stood) == [wanted[0], *opened, wanted[1], users, (CLIENT, "Group and quotas")]
     assert [(host, name.removesuffix(" (foreseen)")) for host, name in changed(foreseen)] == changed(stood)
     assert stood["Group and quotas"]["client"]["max_gpus"] == 2
     again = play(control, gpu_server=server, client=client)
     assert changed(again) == [], again.output
+    [enrolled] = bare.get("/v1/servers")
+    [test] = bare.get(f"/v1/servers/{enrolled['id']}/acceptance")
+    assert test["passed"], test
+    assert len(test["result"]["gpus"]) == 2
     assert again.output.count("changed=0") == 2
 
     output = bare.client.run(PROGRAM).output

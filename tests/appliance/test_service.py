@@ -33,6 +33,8 @@ from appliance.backup import _tables
 from appliance.command import main
 from appliance.state.database import open_database, reading, writing
 from appliance.state.models import ApiToken, EnrolmentToken, Setting, VCenter, now
+from gpuserver.protocol.control.curve import parse_ticket
+from gpuserver.protocol.control.enrolment import enrol
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> None:
@@ -276,6 +278,34 @@ def test_drain_upgrade_and_health_of_a_server(site: ServiceSite, api: httpx.Clie
     (hot,) = api.get("/v1/health", params={"state": "warning"}).json()["items"]
     assert (hot["check"], hot["value"], hot["threshold"]) == ("gpu.temperature", "95", "<= 88 °C")
     assert "airflow" in hot["remedy"]
+
+
+def test_a_server_may_begin_in_maintenance_and_keeps_what_its_tests_came_to(
+    site: ServiceSite, api: httpx.Client
+) -> None:
+    enrolled = []
+    for begins in ("maintenance", "active"):
+        made = make(api, "/v1/enrolments", role="server", name=f"begins-{begins}", begins=begins)
+        id_ = enrol(parse_ticket(str(made["ticket"])), "server", f"begins-{begins}").id
+        assert api.get(f"/v1/servers/{id_}").json()["state"] == begins
+        enrolled.append(id_)
+    path = f"/v1/servers/{enrolled[0]}/acceptance"
+    good = {"ordinal": 0, "name": "NVIDIA L40S", "uuid": "1e2f", "passed": True, "copy_in_gb_s": 11.2}
+    for gpus, passed, error in (
+        ([], False, ""),
+        ([good], False, "1 GPUs were tested, the server has 0"),
+        ([good, {**good, "ordinal": 1, "passed": False, "error": "a sum is wrong"}], False, ""),
+    ):
+        kept = make(api, path, passed=True, gpus=gpus)
+        assert (kept["passed"], kept["result"]["error"]) == (passed, error)  # type: ignore[index]
+    assert api.get(path).json()["items"][0]["id"] == kept["id"]
+    (s0,) = api.get("/v1/servers", params={"name": "s0"}).json()["items"]
+    both = [good, {**good, "ordinal": 1}]
+    assert make(api, f"/v1/servers/{s0['id']}/acceptance", passed=True, gpus=both)["passed"] is True
+    told = api.get("/v1/events", params={"kind": "server.acceptance", "limit": 500}).json()["items"]
+    assert {each["text"] for each in told} >= {"passed", "failed: GPU 1: a sum is wrong", "failed: no GPU was tested"}
+    for id_ in enrolled:
+        assert api.delete(f"/v1/servers/{id_}", headers={"If-Match": "*"}).status_code == 204
 
 
 def test_settings_are_checked_and_taken_in(site: ServiceSite, api: httpx.Client) -> None:

@@ -19,7 +19,7 @@ class ActionModule(Installing):
         needed = () if gone else ("appliance_url", "appliance_token")
         options = checked(self._task.args, MACHINE_SPEC, self.subject, needed)
         self.role = options["role"]
-        self.name = options["name"] or self.host
+        self.name, self.begins = options["name"] or self.host, options["begins"]
         return self.take_away() if gone else self.bring(options)
 
     def bring(self, options):
@@ -75,4 +75,6 @@ class ActionModule(Installing):
         wanted = {"role": self.role, "name": self.name}
         if self.role == "client" and group:
             wanted["group"] = group
+        if self.role == "server":
+            wanted["begins"] = self.begins
         return api.post("/v1/enrolments", wanted).body["ticket"]

@@ -20,6 +20,13 @@ INSTALL_SPEC = {
     "environment": {"type": "dict", "default": {}},
     "verify_s": {"type": "int", "default": 60},
 }
+REACH_SPEC = {
+    "appliance_url": {"type": "str"},
+    "appliance_token": {"type": "str", "no_log": True},
+    "appliance_ca_path": {"type": "path"},
+    "appliance_validate_certs": {"type": "bool", "default": True},
+    "appliance_timeout": {"type": "int", "default": 30},
+}
 APPLIANCE_SPEC = dict(
     INSTALL_SPEC,
     bundle={"type": "path"},
@@ -41,6 +48,7 @@ MACHINE_SPEC = dict(
     name={"type": "str"},
     group={"type": "str"},
     ticket={"type": "str", "no_log": True},
+    begins={"type": "str", "choices": ["active", "maintenance"], "default": "active"},
     version={"type": "str"},
     driver={"type": "str", "default": "libcuda.so.1"},
     listen={"type": "str", "default": "0.0.0.0:9797"},
@@ -51,11 +59,14 @@ MACHINE_SPEC = dict(
     parts={"type": "list", "elements": "str", "default": []},
     check_reach={"type": "bool", "default": True},
     replace_appliance={"type": "bool", "default": False},
-    appliance_url={"type": "str"},
-    appliance_token={"type": "str", "no_log": True},
-    appliance_ca_path={"type": "path"},
-    appliance_validate_certs={"type": "bool", "default": True},
-    appliance_timeout={"type": "int", "default": 30},
+    **REACH_SPEC,
+)
+ACCEPTANCE_SPEC = dict(
+    REACH_SPEC,
+    name={"type": "str"},
+    test={"type": "str", "choices": ["when_needed", "always"], "default": "when_needed"},
+    driver={"type": "str", "default": "libcuda.so.1"},
+    environment={"type": "dict", "default": {}},
 )
 
 
@@ -108,6 +119,24 @@ def installed(role):
         if first.startswith("#!") and os.path.exists(version + "/installer.pyz"):
             return first[2:].split()[0], os.path.realpath(version + "/installer.pyz")
     return None
+
+
+def accept(module, arguments):
+    """Run the acceptance test of the installed GPU server daemon; what it printed. Raises InstallerError."""
+    python = "/opt/gpuferry/server/current/bin/python"
+    if not os.path.exists(python):
+        raise InstallerError("there is no GPU server daemon on the machine: install it with gpuferry.pool.machine")
+    status, output, errors = module.run_command([python, "-m", "gpuserver.acceptance", *arguments])
+    lines = output.strip().splitlines()
+    try:
+        return json.loads(lines[-1])
+    except (IndexError, ValueError):
+        said = (errors or output).strip()[-600:] or "nothing"
+        text = (
+            "the test ended with status %d and no result: %s. Is CuPy on the machine (`python_path`, or the part "
+            "`cupy` of the bundle), does nvidia-smi work there?"
+        )
+        raise InstallerError(text % (status, said)) from None
 
 
 def ask(module, python, installer, verb, about=(), request=None):

@@ -18,7 +18,7 @@ options:
   work:
     description: What the installer does.
     type: str
-    choices: [foresee, install, describe, uninstall]
+    choices: [foresee, install, describe, uninstall, accept]
     required: true
   folder:
     description: The folder of the machine that the files were brought to.
@@ -68,12 +68,13 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpuferry.pool.plugins.module_utils.machines import (
     InstallerError,
+    accept,
     ask,
     choose_python,
     installed,
 )
 
-CHANGING = ("install", "uninstall")
+CHANGING = ("install", "uninstall", "accept")
 
 
 def apply(module):
@@ -91,6 +92,8 @@ def apply(module):
             request["site"] = dict(request["site"], database=options["secret"])
         python = choose_python(module, options["pythons"])
         told = ask(module, python, os.path.join(options["folder"], options["installer"]), work, request=request)
+    elif work == "accept":
+        told = dict(accept(module, request["arguments"]), changed=True)
     else:
         there = installed(role)
         more = ["--with-site"] if work == "uninstall" and request.get("with_site") else []
@@ -103,7 +106,7 @@ def main():
         {
             "work": {
                 "type": "str",
-                "choices": ["foresee", "install", "describe", "uninstall"],
+                "choices": ["foresee", "install", "describe", "uninstall", "accept"],
                 "required": True,
             },
             "folder": {"type": "path"},

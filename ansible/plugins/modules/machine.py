@@ -38,6 +38,13 @@ options:
     description:
       - What the machine enrols with, as M(gpuferry.pool.token) makes it. Without it, one is made when it is needed.
     type: str
+  begins:
+    description:
+      - Of a server that enrols, its state in the pool. In V(maintenance) it takes no leases until
+        M(gpuferry.pool.gpu_server) takes it into service.
+    type: str
+    choices: [active, maintenance]
+    default: active
   version:
     description: The version of the bundle. Without it, the appliance's own.
     type: str
