@@ -68,8 +68,7 @@ class AwaitMachine(AwaitAddress):
         if work.parameters.address:
             facts = guest.guest_facts(work, work.facts["vm"])
             port = work.parameters.ssh.port or facts["port"]
-            if facts["host_key"] and not work.dry:
-                guest.vouch(work.ground, work.parameters.address, port, facts["host_key"])
+            guest.vouch(work, work.parameters.address, port, facts["host_key"])
             work.keep(address=work.parameters.address, port=port)
             return Look(True, f"{work.parameters.address} was named")
         return super().look(work)
@@ -216,8 +215,7 @@ class FindClient(FindMachine):
             found = super().look(work)
             facts = guest.guest_facts(work, work.facts["vm"])
             if facts["running"] and facts["address"]:
-                if facts["host_key"] and not work.dry:
-                    guest.vouch(work.ground, facts["address"], facts["port"], facts["host_key"])
+                guest.vouch(work, facts["address"], facts["port"], facts["host_key"])
                 work.keep(address=wanted.address or facts["address"], port=facts["port"])
             else:
                 work.keep(no_address="its machine is off or without an address; what is installed there stays")

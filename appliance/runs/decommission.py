@@ -42,8 +42,7 @@ class FindServer(Step):
         work.keep(vm=vm.id, host=host.id, host_name=host.name, gpus=[gpu.address for gpu in gpus])
         facts = guest.guest_facts(work, vm.id)
         if facts["running"] and facts["address"]:
-            if facts["host_key"] and not work.dry:
-                guest.vouch(work.ground, facts["address"], facts["port"], facts["host_key"])
+            guest.vouch(work, facts["address"], facts["port"], facts["host_key"])
             work.keep(address=facts["address"], port=facts["port"])
         else:
             work.keep(no_address=f"{name} is {'without an address' if facts['running'] else 'powered off'}")

@@ -51,8 +51,7 @@ class AwaitAddress(Step):
         facts = self._facts(work, ADDRESS_S if not work.dry else 0.0)
         if not facts["address"]:
             return Look(False, "the guest has no address yet", "wait for it")
-        if facts["host_key"] and not work.dry:
-            guest.vouch(work.ground, facts["address"], facts["port"], facts["host_key"])
+        guest.vouch(work, facts["address"], facts["port"], facts["host_key"])
         work.keep(address=facts["address"], port=facts["port"])
         known = "its VM says its host key" if facts["host_key"] else "its VM does not say its host key"
         return Look(True, f"{facts['name']} is at {facts['address']}:{facts['port']}; {known}")

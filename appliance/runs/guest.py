@@ -105,7 +105,8 @@ def target_of(work: Work, address: str, port: int) -> Target:
             who["password"],
             host_key=known_key(work.ground, host, number),
         )
-    return Target(address, port, **who, jump=jump, host_key=known_key(work.ground, address, port))
+    vouched = work.facts.get("vouched", {}).get(f"{address}:{port}")
+    return Target(address, port, **who, jump=jump, host_key=vouched or known_key(work.ground, address, port))
 
 
 def known_key(ground: Ground, address: str, port: int) -> str | None:
@@ -115,15 +116,23 @@ def known_key(ground: Ground, address: str, port: int) -> str | None:
         return row.public_key if row is not None and row.confirmed_at is not None else None
 
 
-def vouch(ground: Ground, address: str, port: int, public_key: str) -> None:
-    """A machine's key as its VM's own record in vCenter says; it replaces what was known of that address."""
+def vouch(work: Work, address: str, port: int, public_key: str) -> None:
+    """A machine's key as its VM's own record in vCenter says, if it says one; it replaces what was known of that
+    address. A dry run takes the VM's word for itself, and notes nothing.
+    """
     import base64
 
     import paramiko
 
+    if not public_key:
+        return
     name, encoded = public_key.split()[:2]
+    place, pinned = f"{address}:{port}", f"{name} {encoded}"
+    if work.dry:
+        work.keep(vouched={**work.facts.get("vouched", {}), place: pinned})
+        return
     key = paramiko.PKey.from_type_string(name, base64.b64decode(encoded))
-    _note_key(ground, f"{address}:{port}", f"{name} {encoded}", fingerprint(key), source=RECORD)
+    _note_key(work.ground, place, pinned, fingerprint(key), source=RECORD)
 
 
 def _note_key(ground: Ground, target: str, public_key: str, shown: str, source: str) -> str:

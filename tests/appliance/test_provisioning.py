@@ -14,6 +14,7 @@ from pyVmomi import vim
 from service_site import LOST_AFTER_S
 
 from appliance.deploy.building import build_bundle
+from demo.data_centre import TELL_HOST_KEY
 from vcenter.reading import load
 from vcenter.vm_power import power_off
 
@@ -85,6 +86,19 @@ def test_from_bare_host_to_a_program_and_back(site: GuestSite) -> None:
     assert [step["state"] for step in gone["steps"]] == ["done", "skipped", "done", "done", "done"]
     assert site.in_guest(address, "ls -d /opt/gpuferry 2>/dev/null || echo nothing").strip() == "nothing"
     site.post(f"/v1/runs/{gone['id']}/roll-back", status=409)
+
+    # A dry run takes the word of a VM that says its key, as a run does, and notes nothing.
+    with site.api as api:
+        assert api.delete(f"/v1/host-keys/{waiting['id']}", headers={"If-Match": "*"}).status_code == 204
+    wanted = {"kind": "enable-client", "parameters": {"vcenter": "lab", "vm": "client-01"}, "dry_run": True}
+    assert "nobody has confirmed the SSH host key" in site.post("/v1/runs", wanted)["error"]
+    site.in_guest(address, TELL_HOST_KEY)
+
+    def foreseen() -> bool:
+        return [each["state"] for each in site.post("/v1/runs", wanted)["steps"]][-1] == "pending"
+
+    until(foreseen, "the dry run sees the whole way")
+    assert [key["target"] for key in site.get("/v1/host-keys?confirmed=true")["items"]] == [key["target"]]
 
     site.tag(HOST, "gpu-server", present=False)
     down = site.succeeded(site.by_tag("decommission-server"))
