@@ -17,6 +17,14 @@ struct Capture {
     Handle stream = 0;
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
     std::thread::id thread;
+    const Context* context = nullptr;
+    unsigned long long context_id = 0;
+
+    // A capture ends with its stream, and a stream with its context.
+    [[nodiscard]] bool over() const {
+        return (stream > 2 && !handles_table().living(Kind::stream, stream)) ||
+               (context && (context->destroyed || context->id != context_id));
+    }
 };
 
 std::atomic<int> captures_under_way = 0;
@@ -26,9 +34,25 @@ std::vector<Capture>& captures() {
     return *all;
 }
 
+// A thread's own default stream ends with the thread, and with it what it captures. The destructor runs when a thread
+// that has captured ends.
+struct OwnStreams {
+    std::vector<CUstream> captured;
+    ~OwnStreams() {
+        if (client().state() != ClientState::ready) return;
+        for (const CUstream stream : captured) {
+            if (handles_table().living(Kind::stream, to_handle(stream))) shim::cuStreamDestroy_v2(stream);
+        }
+    }
+};
+
 void add_capture(CUstream stream, CUstreamCaptureMode mode) {
+    static thread_local OwnStreams own;
+    const Handle resolved = resolve_stream(stream);
+    const Context* context = current_context();
+    if (resolved != to_handle(stream)) own.captured.push_back(from_handle<CUstream>(resolved));
     const std::lock_guard held(lock);
-    captures().push_back({resolve_stream(stream), mode, std::this_thread::get_id()});
+    captures().push_back({resolved, mode, std::this_thread::get_id(), context, context ? context->id : 0});
     captures_under_way = static_cast<int>(captures().size());
 }
 
@@ -66,9 +90,7 @@ CUresult forbid_during_capture() {
     std::vector<Handle> failed;
     {
         const std::lock_guard held(lock);
-        std::erase_if(captures(), [](const Capture& capture) {
-            return capture.stream > 2 && !handles_table().living(Kind::stream, capture.stream);
-        });
+        std::erase_if(captures(), [](const Capture& capture) { return capture.over(); });
         captures_under_way = static_cast<int>(captures().size());
         for (const Capture& capture : captures()) {
             const bool own = capture.thread == std::this_thread::get_id();

@@ -9,6 +9,7 @@
 #include "deliveries.h"
 #include "host_functions.h"
 #include "host_memory.h"
+#include "stream_values.h"
 #include "twins.h"
 
 namespace gpuferry {
@@ -121,9 +122,10 @@ CUresult copy_by_twin(CUdeviceptr destination, CUdeviceptr source, size_t size, 
 }
 
 // Whether the source's bytes are not there yet, or not here: earlier work of the device or of host functions fills it,
-// or the device reaches it.
+// or the program itself before it opens a stream's way, or the device reaches it.
 bool is_unsettled(const void* source, size_t size) {
-    return in_twin(source, size) || (host_functions_pending() && host_memory().is_pinned(source, size));
+    return in_twin(source, size) ||
+           ((host_functions_pending() || value_wait_pending()) && host_memory().is_pinned(source, size));
 }
 
 CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size, CUstream stream, bool blocking) {

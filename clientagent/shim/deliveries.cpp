@@ -91,7 +91,10 @@ void deliver(const Server& server, Delivery kind, std::span<const char> payload)
             Decoder fields(payload);
             const auto address = fields.take<uint64_t>();
             const auto size = fields.take<uint64_t>();
-            if (const char* bytes = fields.take_bytes(size)) apply_device_changes(server, address, {bytes, size});
+            const char* bits = fields.take_bytes(ChangedBytes::wire_size(size));
+            const char* bytes = fields.take_bytes(size);
+            ChangedBytes changed;
+            if (bytes && changed.read(bits, size)) apply_device_changes(server, address, changed, {bytes, size});
             return;
         }
         case Delivery::host_function:

@@ -17,9 +17,9 @@ void deliver(const Server& server, Delivery kind, std::span<const char> payload)
 uint64_t expect_copy(void* place, size_t size);
 // The copy was not posted after all.
 void forget_copy(uint64_t number);
-// Whether a posted copy into any of these bytes has not arrived yet.
 // The memory is about to go: what was to come there goes nowhere.
 void forget_copies(const void* place, size_t size);
+// Whether a posted copy into any of these bytes has not arrived yet.
 bool copy_pending(const void* place, size_t size);
 
 }  // namespace gpuferry

@@ -2,7 +2,9 @@
 
 #include "call.h"
 #include "capture.h"
+#include "host_functions.h"
 #include "host_memory.h"
+#include "peers.h"
 #include "pools.h"
 #include "shim_calls.h"
 #include "twins.h"
@@ -37,6 +39,29 @@ void add_free(std::map<uint64_t, uint64_t>& free, uint64_t start, uint64_t size)
 
 }  // namespace
 
+namespace {
+
+// What another GPU may do with a mapping.
+CUresult post_rights(uint64_t address, CUdevice device, CUmemAccess_flags flags) {
+    Call call(Op::set_rights);
+    call.value<uint64_t>(address);
+    call.device(device);
+    call.value<uint64_t>(flags);
+    return call.post_anywhere();
+}
+
+}  // namespace
+
+// Until a graph allocates it again, nothing is there; the graph and the address stay.
+CUresult free_memory_of_graph(CUdeviceptr address, CUstream stream, bool in_stream) {
+    Call call(Op::free_of_graph);
+    call.value<uint64_t>(address);
+    call.value<uint64_t>(in_stream);
+    call.handle(Kind::stream, stream);
+    call.ask();
+    return call.result();
+}
+
 DeviceMemory& device_memory() {
     static auto* only = new DeviceMemory;
     return *only;
@@ -52,7 +77,7 @@ void DeviceMemory::open(const Snapshot& snapshot) {
     }
     for (const Device& device : snapshot.devices) {
         account_.set_budget(device.place, device.total, device.limit);
-        pools_.emplace_back();
+        arenas_.emplace_back();
     }
 }
 
@@ -98,7 +123,7 @@ void DeviceMemory::give_room_back(uint64_t address, uint64_t size) {
     add_free(space_around(address).room, address, size);
 }
 
-CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
+CUresult DeviceMemory::map(Arena& arena, CUdevice device, uint64_t size, uint64_t& address) {
     const size_t index = client().device(device)->place;
     if (!account_.take(index, size)) return CUDA_ERROR_OUT_OF_MEMORY;
     address = space_of(device).find_room(size);
@@ -110,6 +135,7 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
     call.value<uint64_t>(address);
     call.value<uint64_t>(size);
     call.device(device);
+    call.value<uint64_t>(arena.of_pool);
     // The last of the budget is asked for: contexts and code take memory that the client does not count.
     const bool scarce = account_.left(index) < account_.total(index) / scarce_part;
     CUresult result = CUDA_SUCCESS;
@@ -122,11 +148,17 @@ CUresult DeviceMemory::map(CUdevice device, uint64_t size, uint64_t& address) {
     if (result) {
         give_room_back(address, size);
         account_.give_back(index, size);
+        return result;
     }
-    return result;
+    arena.mappings[address] = size;
+    arena.mapped += size;
+    for (const auto& [peer, flags] : arena.rights) post_rights(address, peer, flags);
+    return CUDA_SUCCESS;
 }
 
-CUresult DeviceMemory::unmap(CUdevice device, uint64_t address, uint64_t size) {
+CUresult DeviceMemory::unmap(Arena& arena, CUdevice device, uint64_t address, uint64_t size) {
+    arena.mappings.erase(address);
+    arena.mapped -= size;
     Call call(Op::unmap_memory);
     call.go_to(*client().device(device)->server);
     call.value<uint64_t>(address);
@@ -147,8 +179,8 @@ void DeviceMemory::give_back(CUdevice device, uint64_t bytes) {
     account_.give_back(client().device(device)->place, bytes);
 }
 
-bool DeviceMemory::carve(Pool& pool, uint64_t size, uint64_t& address) {
-    for (auto& [base, granule] : pool.granules) {
+bool DeviceMemory::carve(Arena& arena, uint64_t size, uint64_t& address) {
+    for (auto& [base, granule] : arena.granules) {
         for (auto at = granule.free.begin(); at != granule.free.end(); ++at) {
             if (at->second < size) continue;
             const auto [offset, length] = *at;
@@ -163,9 +195,9 @@ bool DeviceMemory::carve(Pool& pool, uint64_t size, uint64_t& address) {
 }
 
 // Asks the worker for a fence and waits for it: all resting blocks are free behind it.
-CUresult DeviceMemory::wait_for_resting(CUdevice device, std::unique_lock<std::mutex>& held) {
+CUresult DeviceMemory::wait_for_resting(Arena& arena, CUdevice device, std::unique_lock<std::mutex>& held) {
     std::vector<std::tuple<uint64_t, uint64_t, uint64_t>> rested;
-    for (auto& [base, granule] : pools_[static_cast<size_t>(device)].granules) {
+    for (auto& [base, granule] : arena.granules) {
         for (const auto& [offset, size] : granule.resting) rested.emplace_back(base, offset, size);
     }
     Call call(Op::fence_memory);
@@ -174,7 +206,7 @@ CUresult DeviceMemory::wait_for_resting(CUdevice device, std::unique_lock<std::m
     call.ask();
     held.lock();
     if (call.result()) return call.result();
-    auto& granules = pools_[static_cast<size_t>(device)].granules;
+    auto& granules = arena.granules;
     for (const auto& [base, offset, size] : rested) {
         const auto granule = granules.find(base);
         if (granule == granules.end()) continue;
@@ -183,36 +215,36 @@ CUresult DeviceMemory::wait_for_resting(CUdevice device, std::unique_lock<std::m
         granule->second.resting.erase(block);
         add_free(granule->second.free, offset, size);
     }
-    pools_[static_cast<size_t>(device)].resting = false;
+    arena.resting = false;
     return CUDA_SUCCESS;
 }
 
-CUresult DeviceMemory::allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device) {
+CUresult DeviceMemory::allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device, Arena* pool) {
     std::unique_lock held(lock_);
-    Pool& pool = pools_[static_cast<size_t>(device)];
+    Arena& arena = pool ? *pool : arenas_[static_cast<size_t>(device)];
     Space& space = space_of(device);
     const uint64_t granularity = space.server->granularity;
-    Stretch stretch{size, device, context, Stretch::Origin::allocated, ++last_id_};
+    Stretch stretch{size, device, context, Stretch::Origin::allocated, ++last_id_, &arena};
     uint64_t place = 0;
     if (size > granularity / 2) {
         const uint64_t bytes = round_up(size, granularity);
         if (bytes < size) return CUDA_ERROR_OUT_OF_MEMORY;
-        if (const CUresult failure = map(device, bytes, place)) return failure;
+        if (const CUresult failure = map(arena, device, bytes, place)) return failure;
     } else {
         const uint64_t bytes = round_up(size, carving);
         stretch.origin = Stretch::Origin::carved;
-        bool found = carve(pool, bytes, place);
+        bool found = carve(arena, bytes, place);
         if (!found) {
             uint64_t base = 0;
-            CUresult result = map(device, granularity, base);
-            if (result == CUDA_ERROR_OUT_OF_MEMORY && pool.resting) {
-                result = wait_for_resting(device, held);
-                if (!result && !carve(pool, bytes, place)) result = CUDA_ERROR_OUT_OF_MEMORY;
+            CUresult result = map(arena, device, granularity, base);
+            if (result == CUDA_ERROR_OUT_OF_MEMORY && arena.resting) {
+                result = wait_for_resting(arena, device, held);
+                if (!result && !carve(arena, bytes, place)) result = CUDA_ERROR_OUT_OF_MEMORY;
             } else if (!result) {
-                Granule& granule = pool.granules[base];
+                Granule& granule = arena.granules[base];
                 granule.base = base;
                 granule.free[0] = granularity;
-                carve(pool, bytes, place);
+                carve(arena, bytes, place);
             }
             if (result) return result;
         }
@@ -223,20 +255,20 @@ CUresult DeviceMemory::allocate(Context* context, uint64_t size, CUdeviceptr& ad
 }
 
 CUresult DeviceMemory::free_carved(uint64_t address, const Stretch& stretch) {
-    Pool& pool = pools_[static_cast<size_t>(stretch.device)];
+    Arena& arena = *stretch.arena;
     const uint64_t granularity = client().device(stretch.device)->server->granularity;
     const uint64_t base = address / granularity * granularity;
-    const auto found = pool.granules.find(base);
-    if (found == pool.granules.end()) return CUDA_ERROR_INVALID_VALUE;
+    const auto found = arena.granules.find(base);
+    if (found == arena.granules.end()) return CUDA_ERROR_INVALID_VALUE;
     Granule& granule = found->second;
     const uint64_t bytes = round_up(stretch.size, carving);
     granule.used -= bytes;
     if (granule.used == 0) {  // the worker's reaper waits for the GPU before it unmaps
-        pool.granules.erase(found);
-        return unmap(stretch.device, base, granularity);
+        arena.granules.erase(found);
+        return unmap(arena, stretch.device, base, granularity);
     }
     granule.resting[address - base] = bytes;
-    pool.resting = true;
+    arena.resting = true;
     return CUDA_SUCCESS;
 }
 
@@ -252,7 +284,7 @@ CUresult DeviceMemory::free(Space& space, Stretches::iterator at, std::unique_lo
     switch (stretch.origin) {
         case Stretch::Origin::allocated:
             space.stretches.erase(at);
-            return unmap(stretch.device, address, round_up(stretch.size, space.server->granularity));
+            return unmap(*stretch.arena, stretch.device, address, round_up(stretch.size, space.server->granularity));
         case Stretch::Origin::carved:
             space.stretches.erase(at);
             return free_carved(address, stretch);
@@ -266,9 +298,52 @@ CUresult DeviceMemory::free(Space& space, Stretches::iterator at, std::unique_lo
             discharge(stretch.device, bytes);
             return result;
         }
+        case Stretch::Origin::of_graph:
+            held.unlock();
+            return free_memory_of_graph(address);
         default:
             return CUDA_ERROR_INVALID_VALUE;
     }
+}
+
+uint64_t DeviceMemory::mapped(const Arena& arena) {
+    const std::lock_guard held(lock_);
+    return arena.mapped;
+}
+
+CUresult DeviceMemory::set_rights(Arena& pool, CUdevice device, CUmemAccess_flags flags) {
+    const std::lock_guard held(lock_);
+    CUmemAccess_flags& known = pool.rights[device];
+    if (known == flags) return CUDA_SUCCESS;
+    known = flags;
+    for (const auto& [address, size] : pool.mappings) {
+        if (const CUresult failure = post_rights(address, device, flags)) return failure;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUmemAccess_flags DeviceMemory::rights(const Arena& pool, CUdevice device) {
+    const std::lock_guard held(lock_);
+    const auto found = pool.rights.find(device);
+    return found == pool.rights.end() ? CU_MEM_ACCESS_FLAGS_PROT_NONE : found->second;
+}
+
+void DeviceMemory::set_rights(CUdeviceptr address, uint64_t size, CUdevice device, CUmemAccess_flags flags) {
+    const std::lock_guard held(lock_);
+    Stretches& stretches = space_around(address).stretches;
+    for (auto at = stretches.lower_bound(address); at != stretches.end() && at->first < address + size; ++at) {
+        at->second.rights[device] = flags;
+    }
+}
+
+CUmemAccess_flags DeviceMemory::rights(const Stretch& stretch, const Context* context) {
+    const CUdevice device = context ? context->device : stretch.device;
+    if (stretch.origin == Stretch::Origin::mapped) {
+        const auto found = stretch.rights.find(device);
+        return found == stretch.rights.end() ? CU_MEM_ACCESS_FLAGS_PROT_NONE : found->second;
+    }
+    if (stretch.arena && stretch.arena->of_pool && device != stretch.device) return rights(*stretch.arena, device);
+    return reaches(context, stretch.device) ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_NONE;
 }
 
 CUdeviceptr DeviceMemory::reserve(const Server& server, uint64_t size, uint64_t alignment, CUdeviceptr wanted) {
@@ -444,6 +519,11 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
     if (!device_memory().find(dptr, base, stretch)) return CUDA_ERROR_INVALID_VALUE;
     const ContextScope scope(stretch.context ? *stretch.context : *primary_context(stretch.device));
     if (const CUresult failure = check_usable(current_context())) return failure;
+    // NVIDIA's call returns when the GPU's work is done. Here it costs no round trip, but where the program could see
+    // that work go on: in memory that both reach, or by host functions.
+    if (any_twin() || host_functions_pending()) {
+        if (const CUresult failure = shim::cuCtxSynchronize()) return failure;
+    }
     bool of_pool = false;
     const CUresult result = free_of_pool(dptr, of_pool);
     return of_pool ? result : device_memory().free(dptr);

@@ -10,6 +10,7 @@
 // worker's fence says so.
 #pragma once
 
+#include <deque>
 #include <map>
 #include <mutex>
 #include <set>
@@ -20,14 +21,33 @@
 
 namespace gpuferry {
 
+// Memory of one GPU that small requests are carved from: what cuMemAlloc takes, or a pool's. Guarded by DeviceMemory.
+struct Arena {
+    struct Granule {
+        uint64_t base = 0;
+        std::map<uint64_t, uint64_t> free;     // offset → size
+        std::map<uint64_t, uint64_t> resting;  // offset → size: freed, perhaps still in use by the GPU
+        uint64_t used = 0;                     // bytes of living blocks
+    };
+    std::map<uint64_t, Granule> granules;
+    bool resting = false;
+    std::map<uint64_t, uint64_t> mappings;  // address → size: the granules, and blocks that have their own
+    uint64_t mapped = 0;                    // bytes of them
+    // A pool's memory is reached by the GPUs that the pool says; other memory by those whose contexts have peer access.
+    bool of_pool = false;
+    std::map<CUdevice, CUmemAccess_flags> rights;  // of other GPUs than its own
+};
+
 // What lies at a device address.
 struct Stretch {
-    enum class Origin { allocated, carved, global, mapped, imported, managed, managed_variable };
+    enum class Origin { allocated, carved, global, of_graph, mapped, imported, managed, managed_variable };
     uint64_t size = 0;  // bytes, as asked for
     CUdevice device = 0;
     const Context* context = nullptr;
     Origin origin = Origin::allocated;
-    unsigned long long id = 0;  // CU_POINTER_ATTRIBUTE_BUFFER_ID
+    unsigned long long id = 0;                       // CU_POINTER_ATTRIBUTE_BUFFER_ID
+    Arena* arena = nullptr;                          // that it was allocated in
+    std::map<CUdevice, CUmemAccess_flags> rights{};  // where the program mapped it itself
 
     [[nodiscard]] bool is_managed() const { return origin == Origin::managed || origin == Origin::managed_variable; }
 };
@@ -37,8 +57,18 @@ class DeviceMemory {
     // The account is open already.
     void open(const Snapshot& snapshot);
 
-    CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device);
+    // In the device's own arena, or in that of a pool, which lives as long as the process.
+    CUresult allocate(Context* context, uint64_t size, CUdeviceptr& address, CUdevice device, Arena* pool = nullptr);
     CUresult free(CUdeviceptr address);
+    // Bytes that the arena has mapped.
+    uint64_t mapped(const Arena& arena);
+    // What another GPU may do with all of a pool's memory.
+    CUresult set_rights(Arena& pool, CUdevice device, CUmemAccess_flags flags);
+    CUmemAccess_flags rights(const Arena& pool, CUdevice device);
+    // The same of what the program has mapped, in all of a range.
+    void set_rights(CUdeviceptr address, uint64_t size, CUdevice device, CUmemAccess_flags flags);
+    // What kernels of the context may do with the stretch.
+    CUmemAccess_flags rights(const Stretch& stretch, const Context* context);
 
     // Addresses of the server's window for the program itself to map memory at; 0 when there are not as many.
     CUdeviceptr reserve(const Server& server, uint64_t size, uint64_t alignment, CUdeviceptr wanted);
@@ -77,16 +107,7 @@ class DeviceMemory {
     SliceAccount& account() { return account_; }
 
   private:
-    struct Granule {
-        uint64_t base = 0;
-        std::map<uint64_t, uint64_t> free;     // offset → size
-        std::map<uint64_t, uint64_t> resting;  // offset → size: freed, perhaps still in use by the GPU
-        uint64_t used = 0;                     // bytes of living blocks
-    };
-    struct Pool {  // of one GPU
-        std::map<uint64_t, Granule> granules;
-        bool resting = false;
-    };
+    using Granule = Arena::Granule;
 
     // Of one server: the window's free addresses, and what lies where.
     struct Space {
@@ -105,12 +126,12 @@ class DeviceMemory {
     Space* find_space(uint64_t address, Stretches::iterator& at);
     CUresult free(Space& space, Stretches::iterator at, std::unique_lock<std::mutex>& held);
     void give_room_back(uint64_t address, uint64_t size);
-    CUresult map(CUdevice device, uint64_t size, uint64_t& address);
-    CUresult unmap(CUdevice device, uint64_t address, uint64_t size);
-    bool carve(Pool& pool, uint64_t size, uint64_t& address);
+    CUresult map(Arena& arena, CUdevice device, uint64_t size, uint64_t& address);
+    CUresult unmap(Arena& arena, CUdevice device, uint64_t address, uint64_t size);
+    bool carve(Arena& arena, uint64_t size, uint64_t& address);
     CUresult free_carved(uint64_t address, const Stretch& stretch);
     void give_back(CUdevice device, uint64_t bytes);
-    CUresult wait_for_resting(CUdevice device, std::unique_lock<std::mutex>& held);
+    CUresult wait_for_resting(Arena& arena, CUdevice device, std::unique_lock<std::mutex>& held);
     template <class Which>
     void forget_all(Which which);
 
@@ -118,10 +139,13 @@ class DeviceMemory {
     SliceAccount account_;
     std::vector<Space> spaces_;                  // by server
     std::map<uint64_t, uint64_t> reservations_;  // address → size
-    std::vector<Pool> pools_;
+    std::deque<Arena> arenas_;                   // by device
     unsigned long long last_id_ = 0;
 };
 
 DeviceMemory& device_memory();
+
+// Memory that a graph has allocated, in the stream's turn or when all work is done.
+CUresult free_memory_of_graph(CUdeviceptr address, CUstream stream = nullptr, bool in_stream = false);
 
 }  // namespace gpuferry

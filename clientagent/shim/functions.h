@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "contexts.h"
+#include "required_blocks.h"
 
 namespace gpuferry {
 
@@ -51,6 +52,7 @@ struct Function {
     std::vector<int> attributes;  // by CUfunction_attribute; `no_attribute` where the driver has none
     std::vector<Parameter> parameters;
     uint32_t parameter_bytes = 0;
+    BlockShape required_block{};  // zeroes where it requires none
     std::vector<int>
         blocks_by_warps;  // blocks of 1, 2, … warps that fit on a multiprocessor, without dynamic shared memory
     std::atomic<bool> launched = false;

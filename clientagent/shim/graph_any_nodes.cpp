@@ -6,6 +6,7 @@
 
 #include "device_memory.h"
 #include "graph_nodes.h"
+#include "graphs.h"
 #include "shim_calls.h"
 
 namespace gpuferry {
@@ -260,7 +261,8 @@ CUresult cuGraphAddMemAllocNode(CUgraphNode* phGraphNode, CUgraph hGraph, const 
     const CUresult result = forward_cuGraphAddMemAllocNode(phGraphNode, hGraph, dependencies, numDependencies, &sent);
     nodeParams->dptr = sent.dptr;
     if (result) return result;
-    device_memory().add_foreign(sent.dptr, sent.bytesize, current_context(), Stretch::Origin::global,
+    note_allocation_in(to_handle(hGraph));
+    device_memory().add_foreign(sent.dptr, sent.bytesize, current_context(), Stretch::Origin::of_graph,
                                 sent.poolProps.location.id);
     return CUDA_SUCCESS;
 }

@@ -48,12 +48,18 @@ void call_function(const HostFunction& known) {
     inside = false;
 }
 
-// A thread of their own runs the functions, one after the other: they may take their time, and replies go on arriving.
+// Threads of their own run the functions: they may take their time, and replies go on arriving. There is one for each
+// turn that has come, because functions of different streams and branches may wait for each other; those of one stream
+// come one after the other.
+size_t free_threads = 0;
+
 void run_functions() {
     pthread_setname_np(pthread_self(), "gpuferry-host");
     std::unique_lock held(lock);
     while (true) {
+        ++free_threads;
         more.wait(held, [] { return !turns().empty(); });
+        --free_threads;
         const uint64_t id = turns().front();
         turns().pop_front();
         const auto found = functions().find(id);
@@ -76,16 +82,11 @@ void run_functions() {
 }
 
 void start_thread() {
-    static bool started = false;
-    if (started) return;
-    started = true;
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     std::thread(run_functions).detach();
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    used = true;
-    update_entry_mode();
 }
 
 CUresult post_function(CUstream stream, const HostFunction& function) {
@@ -108,9 +109,9 @@ uint64_t add_host_function(Server& server, const HostFunction& function, bool st
     uint64_t id = 0;
     {
         const std::lock_guard held(lock);
-        start_thread();
         id = ++last_id;
         functions()[id] = {function, &server, stays};
+        if (!used.exchange(true)) update_entry_mode();
     }
     server.link->listen(true);
     return id;
@@ -145,6 +146,7 @@ void run_host_function(const Server& server, uint64_t id) {
     const auto found = functions().find(id);
     if (found == functions().end() || found->second.server != &server) return;
     turns().push_back(id);
+    if (turns().size() > free_threads) start_thread();
     more.notify_one();
 }
 

@@ -47,6 +47,7 @@ bool HostMemory::add(const void* start, const PinnedBlock& block) {
     }
     blocks_[first] = block;
     ++count_;
+    if (block.registered) ++registered_;
     return true;
 }
 
@@ -57,6 +58,7 @@ bool HostMemory::remove(const void* start, bool registered, PinnedBlock& block) 
     block = found->second;
     blocks_.erase(found);
     --count_;
+    if (registered) --registered_;
     return true;
 }
 
@@ -79,6 +81,18 @@ bool is_mapped(const void* start, size_t size) {
 
 }  // namespace
 
+namespace {
+
+// The twin of registered memory ends: at the memory's own address, or at one of the window that is free again.
+void end_registered(uintptr_t base, const PinnedBlock& block) {
+    if (!block.device_address) return;
+    const uint64_t start = block.device_address & ~uint64_t{4095};
+    end_twin(start);
+    if (block.device_address != base) give_host_addresses_back(start, block.size + (block.device_address - start));
+}
+
+}  // namespace
+
 void drop_host_pages(void* memory, uint64_t size) {
     mmap(memory, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     give_host_addresses_back(reinterpret_cast<uint64_t>(memory), size);
@@ -94,6 +108,7 @@ void HostMemory::forget_context(const Context* context) {
         for (const auto& [base, block] : gone) {
             blocks_.erase(base);
             --count_;
+            if (block.registered) --registered_;
         }
     }
     for (const auto& [base, block] : gone) {
@@ -101,10 +116,8 @@ void HostMemory::forget_context(const Context* context) {
         if (!block.registered) {
             end_twin(base);
             drop_host_pages(reinterpret_cast<void*>(base), block.size);
-        } else if (block.device_address) {
-            const uint64_t start = block.device_address & ~uint64_t{4095};
-            end_twin(start);
-            give_host_addresses_back(start, block.size + (block.device_address - start));
+        } else {
+            end_registered(base, block);
         }
     }
 }
@@ -168,15 +181,12 @@ CUresult cuMemHostUnregister(void* p) {
         return host_memory().find(p, base, block) ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED;
     }
     const CUresult result = shim::cuCtxSynchronize();
-    if (block.device_address) {
-        const uint64_t start = block.device_address & ~uint64_t{4095};
-        end_twin(start);
-        give_host_addresses_back(start, block.size + (block.device_address - start));
-    }
+    end_registered(reinterpret_cast<uintptr_t>(p), block);
     return result;
 }
 
-// Allocated memory has its twin at its own address; registered memory at an address of the window.
+// Allocated memory has its twin at its own address. So has registered memory where the server's process has nothing at
+// that address; else it is at one of the window, as the device's attribute warns.
 CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned Flags) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     uintptr_t base = 0;
@@ -187,11 +197,18 @@ CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned Flag
         *pdptr = base + offset;
         return make_twin(reinterpret_cast<void*>(base), base, block.size);
     }
+    static auto& placing = *new std::mutex;
+    const std::lock_guard held(placing);
+    host_memory().find(p, base, block);  // another thread may have been here
+    const uint64_t in_page = base & 4095;
+    // The page that the memory begins in may hold other things of the program's: they travel along, harmlessly.
+    if (!block.device_address && make_twin_in_place(reinterpret_cast<void*>(base - in_page), block.size + in_page)) {
+        block.device_address = base;
+        host_memory().set_device_address(base, base);
+    }
     if (!block.device_address) {
-        const uint64_t in_page = base & 4095;
         const uint64_t start = take_host_addresses(block.size + in_page);
         if (!start) return CUDA_ERROR_OUT_OF_MEMORY;
-        // The page that the memory begins in may hold other things of the program's: they travel along, harmlessly.
         const CUresult result = make_twin(reinterpret_cast<void*>(base - in_page), start, block.size + in_page);
         if (result) {
             give_host_addresses_back(start, block.size + in_page);

@@ -24,6 +24,7 @@ class HostMemory {
     // Whether all of these bytes are pinned.
     bool is_pinned(const void* start, size_t size);
     [[nodiscard]] bool any() const { return count_.load(std::memory_order_relaxed) != 0; }
+    [[nodiscard]] bool any_registered() const { return registered_.load(std::memory_order_relaxed) != 0; }
     // False when part of the range is pinned already.
     bool add(const void* start, const PinnedBlock& block);
     // The block that starts here is gone; false when there is none of this kind.
@@ -36,7 +37,7 @@ class HostMemory {
 
   private:
     std::mutex lock_;
-    std::atomic<size_t> count_ = 0;
+    std::atomic<size_t> count_ = 0, registered_ = 0;
     std::map<uintptr_t, PinnedBlock> blocks_;
 };
 

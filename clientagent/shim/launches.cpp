@@ -1,4 +1,5 @@
 // Launches: checked here against the device's and the function's limits, packed by the kernel's layout, posted.
+#include <algorithm>
 #include <cstring>
 
 #include "call.h"
@@ -25,6 +26,8 @@ CUresult check_launch_limits(const Device& device, const Function& function, con
         threads > static_cast<uint64_t>(function.attribute(CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK))) {
         return CUDA_ERROR_INVALID_VALUE;
     }
+    const BlockShape& required = function.required_block;
+    if (required[0] && !std::equal(required.begin(), required.end(), frame.block)) return CUDA_ERROR_INVALID_VALUE;
     if (frame.shared_bytes > static_cast<unsigned>(function.dynamic_shared_limit)) return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
 }

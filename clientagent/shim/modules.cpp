@@ -82,6 +82,13 @@ CUresult load_image(Image& image, std::span<const std::span<const char>> parts, 
         Function* function = add_function(image, name, results.take<uint64_t>());
         if (results.take<uint64_t>()) read_details(*function, results);
     }
+    for (const std::span<const char> part : parts) {
+        for (const auto& [name, shape] : required_blocks(part)) {
+            if (const auto found = image.functions.find(name); found != image.functions.end()) {
+                found->second->required_block = shape;
+            }
+        }
+    }
     return CUDA_SUCCESS;
 }
 

@@ -3,7 +3,6 @@
 
 #include "device_memory.h"
 #include "host_memory.h"
-#include "peers.h"
 #include "shim_calls.h"
 
 namespace gpuferry::shim {
@@ -53,9 +52,7 @@ CUresult of_device(void* data, CUpointer_attribute attribute, CUdeviceptr addres
         case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
             return put(data, uint64_t{CU_MEM_HANDLE_TYPE_NONE});
         case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-            return put(data,
-                       unsigned{reaches(current_context(), stretch.device) ? CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE
-                                                                           : CU_POINTER_ATTRIBUTE_ACCESS_FLAG_NONE});
+            return put(data, static_cast<unsigned>(device_memory().rights(stretch, current_context())));
         case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
             return put(data, CUmemoryPool{});
         default:

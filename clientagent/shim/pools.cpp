@@ -10,6 +10,7 @@
 #include "call.h"
 #include "capture.h"
 #include "device_memory.h"
+#include "peers.h"
 #include "shim_calls.h"
 
 namespace gpuferry {
@@ -24,12 +25,13 @@ struct IdleBlock {
 
 struct MemoryPool {
     CUdevice device = 0;
+    uint64_t most = 0;  // bytes, 0 for no bound of its own
+    Arena arena;
     std::map<CUdeviceptr, IdleBlock> idle;
     uint64_t idle_bytes = 0;
     Handle handle = 0;
     bool is_default = false;
     std::map<int, cuuint64_t> attributes;
-    std::map<int, CUmemAccess_flags> access;              // by device
     uint64_t used = 0, used_high = 0, reserved_high = 0;  // bytes
 };
 
@@ -59,6 +61,7 @@ MemoryPool* make_pool(CUdevice device, bool is_default) {
     auto* pool = new MemoryPool;
     pool->device = device;
     pool->is_default = is_default;
+    pool->arena.of_pool = true;
     pool->attributes = {{CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES, 1},
                         {CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC, 1},
                         {CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES, 1},
@@ -89,7 +92,7 @@ CUresult check_stream(CUstream stream) {
 
 // Gives idle memory back until the pool holds no more than `keep` bytes.
 void trim(MemoryPool& pool, uint64_t keep) {
-    while (!pool.idle.empty() && pool.used + pool.idle_bytes > keep) {
+    while (!pool.idle.empty() && device_memory().mapped(pool.arena) > keep) {
         const auto first = pool.idle.begin();
         pool.idle_bytes -= first->second.size;
         device_memory().free(first->first);
@@ -111,16 +114,19 @@ CUresult allocate(CUdeviceptr* address, size_t size, MemoryPool& pool, CUstream 
         pool.idle_bytes -= size;
         pool.idle.erase(fits);
     } else {
-        CUresult result = device_memory().allocate(context, size, *address, pool.device);
+        const auto beyond_bound = [&] { return pool.most && pool.used + pool.idle_bytes + size > pool.most; };
+        if (beyond_bound()) trim(pool, 0);
+        if (beyond_bound()) return CUDA_ERROR_OUT_OF_MEMORY;
+        CUresult result = device_memory().allocate(context, size, *address, pool.device, &pool.arena);
         if (result == CUDA_ERROR_OUT_OF_MEMORY && !pool.idle.empty()) {
             trim(pool, 0);
-            result = device_memory().allocate(context, size, *address, pool.device);
+            result = device_memory().allocate(context, size, *address, pool.device, &pool.arena);
         }
         if (result) return result;
     }
     pool.used += size;
     pool.used_high = std::max(pool.used_high, pool.used);
-    pool.reserved_high = std::max(pool.reserved_high, pool.used + pool.idle_bytes);
+    pool.reserved_high = std::max(pool.reserved_high, device_memory().mapped(pool.arena));
     blocks()[*address] = {&pool, size, context};
     return CUDA_SUCCESS;
 }
@@ -130,8 +136,7 @@ CUresult give_back(CUdeviceptr address, const Block& block, CUstream stream) {
     MemoryPool& pool = *block.pool;
     const bool living = handles_table().living(Kind::memory_pool, pool.handle);
     pool.used -= block.size;
-    const uint64_t held = pool.used + pool.idle_bytes + block.size;
-    if (!living || held > pool.attributes.at(CU_MEMPOOL_ATTR_RELEASE_THRESHOLD)) {
+    if (!living || device_memory().mapped(pool.arena) > pool.attributes.at(CU_MEMPOOL_ATTR_RELEASE_THRESHOLD)) {
         return device_memory().free(address);
     }
     pool.idle[address] = {block.size, resolve_stream(stream), block.context};
@@ -254,7 +259,13 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
     if (capturing) return free_in_graph(dptr, hStream);
     const std::lock_guard held(lock);
     const auto found = blocks().find(dptr);
-    if (found == blocks().end()) return is_idle(dptr) ? CUDA_ERROR_INVALID_VALUE : device_memory().free(dptr);
+    if (found == blocks().end()) {
+        CUdeviceptr base = 0;
+        Stretch stretch;
+        const bool known = device_memory().find(dptr, base, stretch) && base == dptr;
+        if (known && stretch.origin == Stretch::Origin::of_graph) return free_memory_of_graph(dptr, hStream, true);
+        return is_idle(dptr) ? CUDA_ERROR_INVALID_VALUE : device_memory().free(dptr);
+    }
     const Block block = found->second;
     blocks().erase(found);
     return give_back(dptr, block, hStream);
@@ -268,6 +279,7 @@ CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* poolProps) {
     if (!client().device(poolProps->location.id)) return CUDA_ERROR_INVALID_DEVICE;
     const std::lock_guard held(lock);
     MemoryPool* made = make_pool(poolProps->location.id, false);
+    made->most = poolProps->maxSize;
     pools_of(poolProps->location.id).all.push_back(made);
     *pool = from_handle<CUmemoryPool>(made->handle);
     return CUDA_SUCCESS;
@@ -349,7 +361,7 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
             *static_cast<cuuint64_t*>(value) = found->used;
             return CUDA_SUCCESS;
         case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
-            *static_cast<cuuint64_t*>(value) = found->used + found->idle_bytes;
+            *static_cast<cuuint64_t*>(value) = device_memory().mapped(found->arena);
             return CUDA_SUCCESS;
         case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
             *static_cast<cuuint64_t*>(value) = found->used_high;
@@ -379,7 +391,7 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void
         case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
             if (*static_cast<cuuint64_t*>(value)) return CUDA_ERROR_INVALID_VALUE;  // may only be reset
             if (attr == CU_MEMPOOL_ATTR_USED_MEM_HIGH) found->used_high = found->used;
-            if (attr == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH) found->reserved_high = found->used + found->idle_bytes;
+            if (attr == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH) found->reserved_high = device_memory().mapped(found->arena);
             return CUDA_SUCCESS;
         case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
             found->attributes[attr] = *static_cast<cuuint64_t*>(value);
@@ -405,11 +417,14 @@ CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* map, size_
         if (map[i].location.id == found->device && map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) {
             return CUDA_ERROR_INVALID_VALUE;  // the pool's own GPU always reaches it
         }
-        // Memory of one GPU that others reach as well comes with peer access between their contexts.
-        if (map[i].location.id != found->device && map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_NONE) {
-            return CUDA_ERROR_NOT_SUPPORTED;
-        }
-        found->access[map[i].location.id] = map[i].flags;
+        const Device &own = *client().device(found->device), &other = *client().device(map[i].location.id);
+        const bool none = map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_NONE;
+        if (&own != &other && !none && !can_access(other, own)) return CUDA_ERROR_INVALID_DEVICE;
+    }
+    for (size_t i = 0; i < count; ++i) {
+        if (map[i].location.id == found->device) continue;
+        const CUresult failure = device_memory().set_rights(found->arena, map[i].location.id, map[i].flags);
+        if (failure) return failure;
     }
     return CUDA_SUCCESS;
 }
@@ -419,7 +434,8 @@ CUresult cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemoryPool memPool, CUme
     const MemoryPool* found = find_pool(memPool);
     if (!flags || !found || !location || location->type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
     if (!client().device(location->id)) return CUDA_ERROR_INVALID_DEVICE;
-    *flags = location->id == found->device ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+    *flags = location->id == found->device ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+                                           : device_memory().rights(found->arena, location->id);
     return CUDA_SUCCESS;
 }
 

@@ -2,15 +2,16 @@
 // it, of the same bytes.
 //
 // Both ends keep what they last agreed on. What the program has changed since is sent before device work is posted;
-// what the device has changed comes with the replies that make device work visible. Bytes are compared one by one, so
-// that both sides may write to one page. What one server's GPU has changed is to the other servers a change of the
-// program's.
+// what the device has changed comes with the replies that make device work visible. Only bytes that have changed are
+// written at the other end, so that both sides may write to one page at the same time. What one server's GPU has
+// changed is to the other servers a change of the program's.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "changed_bytes.h"
 #include "cuda_api.h"
 
 namespace gpuferry {
@@ -32,6 +33,8 @@ CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* 
 CUresult find_server_address(Server& server, const void* memory, size_t size, uint64_t& server_address);
 // The other way round; null where there is no twin.
 void* find_client_address(const Server& server, uint64_t server_address);
+// Gives registered memory a twin at its own address, if every server has room there; false where one has not.
+bool make_twin_in_place(void* memory, uint64_t size);
 // Memory that a server's driver placed and host and device share: it gets the same address here, and these bytes.
 CUresult adopt_twin(Server& server, uint64_t address, std::span<const char> content);
 // What another server has placed at `server_address` is the memory that was adopted at `address`.
@@ -39,6 +42,8 @@ void join_twin(uint64_t address, Server& server, uint64_t server_address, std::s
 // The twin ends on all servers. Device work that may use it must be over.
 void end_twin(uint64_t address);
 bool in_twin(const void* memory, size_t size);
+// Whether there is any: memory that the program and a GPU both reach.
+bool any_twin();
 
 // Before device work is posted to this server: sends what the program has changed. `parameters` are those of a launch:
 // a pointer among them into pinned memory gives that memory a twin.
@@ -46,6 +51,11 @@ CUresult prepare_device_work(Server& server, std::span<const char> parameters = 
 // The same before a graph is launched: pageable memory that graphs copy from counts as well.
 CUresult prepare_graph_launch(Server& server);
 // What the server's GPUs have changed.
-void apply_device_changes(const Server& server, uint64_t server_address, std::span<const char> bytes);
+void apply_device_changes(const Server& server, uint64_t server_address, const ChangedBytes& changed,
+                          std::span<const char> bytes);
+
+// A stream waits for this word (4 or 8 bytes) of host memory, which has a twin: what the program wrote before the word
+// is there when the stream sees it.
+void watch_word(const void* word, size_t size);
 
 }  // namespace gpuferry

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "call.h"
+#include "graphs.h"
 #include "shim_calls.h"
 #include "twins.h"
 
@@ -63,6 +64,7 @@ void drop_holds(Handle holder) {
 }
 
 void hand_on(Handle from, Handle to) {
+    hand_on_allocations(from, to);
     const std::lock_guard held(lock);
     const auto found = holders().find(from);
     if (found == holders().end()) return;

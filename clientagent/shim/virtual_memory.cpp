@@ -15,7 +15,7 @@ struct Physical {
     CUmemAllocationProp prop{};
     uint64_t size = 0;
     Handle handle = 0;
-    int handles = 1, mappings = 0;
+    int handles = 1, mappings = 0;  // `handle` is stale while there are no handles
 };
 
 std::mutex lock;
@@ -104,7 +104,13 @@ CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void*
         return CUDA_ERROR_INVALID_VALUE;
     }
     Physical* physical = std::prev(at)->second.physical;
-    if (!physical->handles) return CUDA_ERROR_NOT_SUPPORTED;  // its handle is gone on the worker
+    if (!physical->handles) {  // only mappings are left: the memory gets a handle anew
+        Call call(Op::retain_physical);
+        call.go_to(*client().device(physical->prop.location.id)->server);
+        call.create(Kind::allocation, &physical->handle, physical);
+        call.value<uint64_t>(std::prev(at)->first);
+        if (const CUresult failure = call.post_anywhere()) return failure;
+    }
     ++physical->handles;
     *handle = physical->handle;
     return CUDA_SUCCESS;
@@ -185,7 +191,12 @@ CUresult cuMemSetAccess(CUdeviceptr ptr, size_t size, const CUmemAccessDesc* des
             return CUDA_ERROR_INVALID_DEVICE;
         }
     }
-    return forward_cuMemSetAccess(ptr, size, desc, count);
+    if (const CUresult failure = forward_cuMemSetAccess(ptr, size, desc, count)) return failure;
+    for (size_t i = 0; i < count; ++i) {
+        if (desc[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE) continue;
+        device_memory().set_rights(ptr, size, desc[i].location.id, desc[i].flags);
+    }
+    return CUDA_SUCCESS;
 }
 
 }  // namespace shim

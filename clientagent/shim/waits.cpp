@@ -1,6 +1,7 @@
 // Calls that wait for streams and events, or ask whether they are done: one round trip each.
 #include "call.h"
 #include "shim_calls.h"
+#include "stream_values.h"
 #include "twins.h"
 
 namespace gpuferry::shim {
@@ -28,11 +29,16 @@ CUresult ask_about_event(Op op, CUevent event) {
 CUresult cuStreamSynchronize(CUstream hStream) {
     if (is_stream_idle(hStream)) return CUDA_SUCCESS;
     const CUresult result = ask_about(Op::wait_stream, Kind::stream, to_handle(hStream));
-    if (!result) note_stream_idle(hStream);
+    if (!result) {
+        note_stream_idle(hStream);
+        note_waits_over(hStream);
+    }
     return result;
 }
 CUresult cuStreamQuery(CUstream hStream) {
-    return ask_about(Op::query_stream, Kind::stream, to_handle(hStream));
+    const CUresult result = ask_about(Op::query_stream, Kind::stream, to_handle(hStream));
+    if (!result) note_waits_over(hStream);
+    return result;
 }
 CUresult cuEventSynchronize(CUevent hEvent) {
     return ask_about_event(Op::wait_event, hEvent);

@@ -60,7 +60,7 @@ static_assert(sizeof(ReplyHeader) == 24);
 enum class Delivery : int32_t {
     copied = 1,  // u64 request number of the copy, u64 offset, u64 size, bytes: for host memory named by that request
     output = 2,  // u64 size, bytes that the device printed
-    pages = 3,   // u64 address, u64 size, bytes: host memory that both sides have
+    pages = 3,   // u64 address, u64 size, which bytes (changed_bytes.h), bytes: host memory that both sides have
     error_output = 5,   // as output, for standard error
     host_function = 4,  // u64 id of a host function whose turn in its stream has come
 };

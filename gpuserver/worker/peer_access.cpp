@@ -18,7 +18,8 @@ CUmemAccessDesc right_of(const Session& session, size_t device, CUmemAccess_flag
 CUresult PeerAccess::set(Session& session, size_t from, size_t to, CUmemAccess_flags flags) {
     const CUmemAccessDesc right = right_of(session, from, flags);
     for (const auto& [address, mapping] : session.mappings) {
-        if (mapping.device != to || mapping.held) continue;  // what the program maps itself has rights of its own
+        // A pool's memory, and what the program maps itself, have rights of their own.
+        if (mapping.device != to || mapping.held || mapping.of_pool) continue;
         if (const CUresult failure = driver.cuMemSetAccess(address, mapping.size, &right, 1)) return failure;
     }
     return CUDA_SUCCESS;

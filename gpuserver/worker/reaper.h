@@ -17,6 +17,7 @@ struct Mapping {
     uint64_t size = 0;  // bytes
     size_t device = 0;
     CUmemGenericAllocationHandle memory = 0;
+    bool of_pool = false;                  // other GPUs reach it as the pool says, not with peer access
     std::shared_ptr<void> held = nullptr;  // where the program maps memory itself: keeps that memory accounted for
 };
 

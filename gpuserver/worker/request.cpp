@@ -41,7 +41,7 @@ void* Request::look_up(Kind kind, Handle handle) {
 }
 
 Handle Request::owner(Kind kind) {
-    const Handle handle = last(kind);
+    const Handle handle = first_[static_cast<int>(kind)];
     if (kind == Kind::graph) return handle;
     const Object* object = session.objects.find(kind, handle);
     return object ? object->owner : 0;

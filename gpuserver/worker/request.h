@@ -55,7 +55,8 @@ class Request {
     }
     // The handle of this kind that came last among the parameters.
     [[nodiscard]] Handle last(Kind kind) const { return last_[static_cast<int>(kind)]; }
-    // What a new object of the last handle's owner belongs to: a graph itself, or the owner of a node.
+    // What a new object belongs to: the first graph among the parameters (a child graph comes behind it), or the owner
+    // of the first node.
     Handle owner(Kind kind);
     void forget(Kind kind);
 
@@ -118,7 +119,11 @@ class Request {
         if constexpr (requires { localise(*this, element); }) localise(*this, element);
     }
     bool present() { return fields_.take<uint64_t>() != 0 && fields_.good(); }
-    Handle remember(Kind kind, Handle handle) { return last_[static_cast<int>(kind)] = handle; }
+    Handle remember(Kind kind, Handle handle) {
+        Handle& first = first_[static_cast<int>(kind)];
+        if (!first) first = handle;
+        return last_[static_cast<int>(kind)] = handle;
+    }
     void* look_up(Kind kind, Handle handle);
     template <class T>
     T real(Kind kind, Handle handle) {
@@ -127,7 +132,7 @@ class Request {
 
     Decoder fields_;
     CUresult failure_ = CUDA_SUCCESS;
-    Handle last_[static_cast<int>(Kind::count)] = {};
+    Handle first_[static_cast<int>(Kind::count)] = {}, last_[static_cast<int>(Kind::count)] = {};
     std::deque<std::unique_ptr<std::byte[]>> rooms_;
 };
 

@@ -16,12 +16,12 @@ bool Session::is_free(uint64_t address, uint64_t size) const {
 
 namespace {
 
-CUresult map(Session& session, uint64_t address, uint64_t size, size_t device) {
+CUresult map(Session& session, uint64_t address, uint64_t size, size_t device, bool of_pool) {
     CUmemAllocationProp prop{};
     prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
     prop.location.id = session.devices[device].device;
-    Mapping mapping{size, device, 0, nullptr};
+    Mapping mapping{size, device, 0, of_pool, nullptr};
     CUresult result = driver.cuMemCreate(&mapping.memory, size, &prop, 0);
     if (result == CUDA_ERROR_OUT_OF_MEMORY) {
         session.reaper.drain();  // freed by the client, not yet by the GPU
@@ -39,7 +39,7 @@ CUresult map(Session& session, uint64_t address, uint64_t size, size_t device) {
     }
     CUmemAccessDesc access{prop.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
     result = driver.cuMemSetAccess(address, size, &access, 1);
-    if (!result) result = session.peers.grant(session, address, size, device);
+    if (!result && !of_pool) result = session.peers.grant(session, address, size, device);
     if (result) {
         driver.cuMemUnmap(address, size);
         driver.cuMemRelease(mapping.memory);
@@ -55,13 +55,14 @@ void serve_map_memory(Request& in, Answer& out) {
     const auto address = in.value<uint64_t>();
     const auto size = in.value<uint64_t>();
     const auto device = in.value<uint64_t>();
+    const bool of_pool = in.value<uint64_t>();
     Session& session = in.session;
     if (!in.good() || device >= session.devices.size() || !session.is_free(address, size)) return out.refuse(in);
     if (!session.quota.take(device, size)) {
         out.result = CUDA_ERROR_OUT_OF_MEMORY;
         return;
     }
-    out.result = map(session, address, size, device);
+    out.result = map(session, address, size, device, of_pool);
     if (out.result) session.quota.give_back(device, size);
 }
 
@@ -88,6 +89,34 @@ void serve_fence_memory(Request& in, Answer& out) {
     const uint64_t number = in.header.number;
     session.reaper.fence(session.devices[device].primary,
                          [&session, number] { session.reply(number, CUDA_SUCCESS, {}); });
+}
+
+// What another GPU may do with memory of a pool.
+void serve_set_rights(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    const auto device = in.value<uint64_t>();
+    const auto flags = in.value<uint64_t>();
+    Session& session = in.session;
+    const auto found = session.mappings.find(address);
+    if (!in.good() || device >= session.devices.size() || found == session.mappings.end() || found->second.held ||
+        !found->second.of_pool || flags > CU_MEM_ACCESS_FLAGS_PROT_READWRITE) {
+        return out.refuse(in);
+    }
+    CUmemAccessDesc right{};
+    right.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    right.location.id = session.devices[device].device;
+    right.flags = static_cast<CUmemAccess_flags>(flags);
+    out.result = driver.cuMemSetAccess(address, found->second.size, &right, 1);
+}
+
+// Memory that a graph has allocated and not freed: the driver's own choice of address, outside the window.
+void serve_free_of_graph(Request& in, Answer& out) {
+    const auto address = in.value<uint64_t>();
+    const bool in_stream = in.value<uint64_t>();
+    const auto stream = in.handle<CUstream>(Kind::stream);
+    Session& session = in.session;
+    if (!in.good() || address - session.window_base < session.window_size) return out.refuse(in);
+    out.result = in_stream ? driver.cuMemFreeAsync(address, stream) : driver.cuMemFree_v2(address);
 }
 
 // Physical memory that the program maps itself. It counts against the slice while its handle or a mapping is left.
@@ -136,6 +165,24 @@ void serve_release_physical(Request& in, Answer& out) {
     in.forget(Kind::allocation);
 }
 
+// A new handle for what the program has mapped at an address.
+void serve_retain_physical(Request& in, Answer& out) {
+    const Handle name = in.name(Kind::allocation);
+    const auto address = in.value<uint64_t>();
+    Session& session = in.session;
+    const auto found = session.mappings.find(address);
+    if (!in.good() || found == session.mappings.end() || !found->second.held || found->second.memory) {
+        return out.refuse(in);
+    }
+    CUmemGenericAllocationHandle memory = 0;
+    out.result = driver.cuMemRetainAllocationHandle(&memory, reinterpret_cast<void*>(address));
+    in.bind(name, out.result, memory, 0);
+    if (out.result) return;
+    auto handle = std::make_unique<PhysicalHandle>();
+    handle->physical = std::static_pointer_cast<Physical>(found->second.held);
+    session.objects.find(Kind::allocation, name)->detail = std::move(handle);
+}
+
 void serve_map_physical(Request& in, Answer& out) {
     const auto address = in.value<uint64_t>();
     const auto size = in.value<uint64_t>();
@@ -151,7 +198,7 @@ void serve_map_physical(Request& in, Answer& out) {
     if (out.result) return;
     const Object* object = session.objects.find(Kind::allocation, in.last(Kind::allocation));
     const auto& physical = static_cast<PhysicalHandle*>(object->detail.get())->physical;
-    session.mappings.emplace(address, Mapping{size, physical->device, 0, physical});
+    session.mappings.emplace(address, Mapping{size, physical->device, 0, false, physical});
 }
 
 void serve_unmap_physical(Request& in, Answer& out) {

@@ -3,8 +3,10 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <stdexcept>
 #include <thread>
 
@@ -213,9 +215,13 @@ void Session::send_device_changes() {
         send_delivery(Delivery::error_output, {reinterpret_cast<const char*>(&size), sizeof size}, text);
     }
     if (!twins.any()) return;
-    twins.collect([this](uint64_t address, std::span<const char> bytes) {
-        const uint64_t fields[2] = {address, bytes.size()};
-        send_delivery(Delivery::pages, {reinterpret_cast<const char*>(fields), sizeof fields}, bytes);
+    twins.collect([this](uint64_t address, const ChangedBytes& changed, std::span<const char> bytes) {
+        std::array<char, 2 * sizeof(uint64_t) + sizeof(ChangedBytes)> fields;
+        const uint64_t numbers[2] = {address, bytes.size()};
+        const std::span<const char> bits = changed.wire(bytes.size());
+        std::memcpy(fields.data(), numbers, sizeof numbers);
+        std::memcpy(fields.data() + sizeof numbers, bits.data(), bits.size());
+        send_delivery(Delivery::pages, {fields.data(), sizeof numbers + bits.size()}, bytes);
     });
 }
 

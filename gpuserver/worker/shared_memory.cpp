@@ -213,7 +213,7 @@ CUresult SharedMemory::open(Session& session, uint32_t process, const SharingKey
         driver.cuMemRelease(memory);
         return result;
     }
-    session.mappings.emplace(address, Mapping{size, device, memory, std::make_shared<int>()});
+    session.mappings.emplace(address, Mapping{size, device, memory, false, std::make_shared<int>()});
     return CUDA_SUCCESS;
 }
 

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "session.h"
@@ -10,7 +11,8 @@
 namespace gpuferry::worker {
 namespace {
 
-constexpr uint64_t page = 4096;
+constexpr uint64_t page = changed_page;
+constexpr uint64_t lowest_address = 1u << 20, end_of_addresses = 1ull << 47;
 
 }  // namespace
 
@@ -71,7 +73,7 @@ bool Twins::holds(uint64_t address, uint64_t size) {
     return offset <= at->second.size && size <= at->second.size - offset;
 }
 
-CUresult Twins::write(uint64_t address, std::span<const char> bytes) {
+CUresult Twins::write(uint64_t address, const ChangedBytes& changed, std::span<const char> bytes) {
     const std::lock_guard held(lock_);
     auto at = twins_.upper_bound(address);
     if (at == twins_.begin()) return CUDA_ERROR_INVALID_VALUE;
@@ -81,21 +83,29 @@ CUresult Twins::write(uint64_t address, std::span<const char> bytes) {
     auto* memory = reinterpret_cast<char*>(address);
     char* known = at->second.known.get() + offset;
     for (size_t i = 0; i < bytes.size(); ++i) {
-        if (bytes[i] != known[i]) memory[i] = known[i] = bytes[i];
+        const size_t start = i;
+        while (i < bytes.size() && changed.has(i)) ++i;
+        if (i == start) continue;
+        std::memcpy(known + start, bytes.data() + start, i - start);
+        std::memcpy(memory + start, bytes.data() + start, i - start);  // in one piece: a stream may wait for a word
     }
     return CUDA_SUCCESS;
 }
 
-void Twins::collect(const std::function<void(uint64_t, std::span<const char>)>& send) {
+void Twins::collect(const Send& send) {
     const std::lock_guard held(lock_);
+    std::array<char, page> now;  // the device may go on writing
     for (auto& [address, twin] : twins_) {
         const auto* memory = reinterpret_cast<const char*>(address);
         for (uint64_t start = 0; start < twin.size; start += page) {
             const uint64_t part = std::min(page, twin.size - start);
             char* known = twin.known.get() + start;
             if (std::memcmp(memory + start, known, part) == 0) continue;
-            std::memcpy(known, memory + start, part);
-            send(address + start, {known, part});
+            std::memcpy(now.data(), memory + start, part);
+            ChangedBytes changed;
+            if (!changed.find(now.data(), known, part)) continue;
+            std::memcpy(known, now.data(), part);
+            send(address + start, changed, {known, part});
         }
     }
 }
@@ -108,8 +118,14 @@ void serve_make_twin(Request& in, Answer& out) {
     Session& session = in.session;
     const bool inside = address >= session.host_base && address - session.host_base <= session.host_size &&
                         size <= session.host_size - (address - session.host_base);
-    if (!in.good() || !inside || device >= session.devices.size()) return out.refuse(in);
+    // Elsewhere, the client's own address of registered memory: granted where this process has nothing there.
+    const bool own = address >= lowest_address && address < end_of_addresses && size <= end_of_addresses - address &&
+                     size <= session.host_size && !charged;
+    if (!in.good() || !(inside || own) || device >= session.devices.size()) return out.refuse(in);
+    // The request may come while no context is current; the driver wants one.
+    if (!session.current()) driver.cuCtxSetCurrent(session.devices.front().primary);
     out.result = session.twins.make(address, size, charged, device, session.quota);
+    if (!session.current()) driver.cuCtxSetCurrent(nullptr);
 }
 
 void serve_end_twin(Request& in, Answer& out) {
@@ -125,9 +141,11 @@ void serve_end_twin(Request& in, Answer& out) {
 void serve_write_twin(Request& in, Answer& out) {
     const auto address = in.value<uint64_t>();
     const auto size = in.value<uint64_t>();
-    const char* bytes = in.fields().take_bytes(size);
-    if (!in.good()) return out.refuse(in);
-    out.result = in.session.twins.write(address, {bytes, size});
+    ChangedBytes changed;
+    const char* bits = size > page ? nullptr : in.fields().take_bytes(ChangedBytes::wire_size(size));
+    const char* bytes = bits ? in.fields().take_bytes(size) : nullptr;
+    if (!in.good() || !bits || !bytes || !changed.read(bits, size)) return out.refuse(in);
+    out.result = in.session.twins.write(address, changed, {bytes, size});
 }
 
 }  // namespace gpuferry::worker

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <span>
 
+#include "changed_bytes.h"
 #include "driver.h"
 #include "quota.h"
 
@@ -22,13 +23,14 @@ class Twins {
     // Memory of the driver's own that host and device share: a managed variable.
     void adopt(uint64_t address, uint64_t size);
     CUresult end(uint64_t address, Quota& quota);
-    // The client's program changed these bytes: those that differ from what both ends knew.
-    CUresult write(uint64_t address, std::span<const char> bytes);
+    // The client's program changed these bytes.
+    CUresult write(uint64_t address, const ChangedBytes& changed, std::span<const char> bytes);
     // Whether one twin holds the whole range: the only host memory that a client may name.
     [[nodiscard]] bool holds(uint64_t address, uint64_t size);
     [[nodiscard]] bool any() const { return !twins_.empty(); }
     // Calls `send` with each stretch that the device has changed.
-    void collect(const std::function<void(uint64_t address, std::span<const char> bytes)>& send);
+    using Send = std::function<void(uint64_t address, const ChangedBytes& changed, std::span<const char> bytes)>;
+    void collect(const Send& send);
 
   private:
     struct Twin {

@@ -10,7 +10,7 @@ FAMILY.post("cuStreamCopyAttributes")
 FAMILY.post(
     "cuStreamWaitValue32_v2 cuStreamWaitValue64_v2 cuStreamWriteValue32_v2 cuStreamWriteValue64_v2", wrapped=True
 )
-FAMILY.post("cuStreamBatchMemOp_v2", paramArray=into("count"))
+FAMILY.post("cuStreamBatchMemOp_v2", paramArray=into("count"), wrapped=True)
 FAMILY.ask("cuStreamGetPriority cuStreamGetFlags cuStreamGetDevice cuStreamGetId cuStreamGetDevResource")
 FAMILY.ask("cuStreamGetAttribute cuStreamGetCtx cuStreamGetCtx_v2")
 FAMILY.post("cuStreamSetAttribute")

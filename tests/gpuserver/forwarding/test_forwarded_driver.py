@@ -25,31 +25,12 @@ MODULES = (
 # What is not the same when forwarded, and why.
 GRANULES = "memory is taken from the slice in granules of 2 MiB, as NVIDIA's driver does, not byte by byte"
 DESCRIPTORS = "a file descriptor does not cross machines (the device's attributes say so)"
-REGISTERED = "registered memory has another address on the device (its attribute says so)"
 DIFFERENT = {
     "test_fragmentation_costs_no_memory": GRANULES,
     "test_memory_ends_exactly_at_the_configured_size": GRANULES,
-    "test_pinned_and_registered_memory": REGISTERED,
-    "test_kernels_reach_host_memory": REGISTERED,
-    "test_freeing_waits_for_the_work_in_flight": "cuMemFree is posted: it is the server that waits",
-    "test_launch_limits_are_checked_at_the_call": "the block shape that a kernel requires is no attribute of it: "
-    "the launch is posted, and the next call that waits reports it",
-    "test_pageable_sources_are_taken_at_the_call_and_pinned_ones_later": "a pinned source is read at the call, unless "
-    "the device reaches it or a host function is under way; CUDA forbids to change it before the copy is done",
-    "test_clones_and_child_graphs": "the graph of a child node is not replaced in a runnable graph yet",
-    "test_graphs_allocate_memory": "cuGraphLaunch is posted: what it refuses, the next call that waits reports",
-    "test_a_capture_ends_with_its_stream": "the client keeps to a capture that ended with its stream in another thread",
-    "test_one_allocation_at_two_addresses": GRANULES,
-    "test_pools_keep_and_return_memory": "a pool holds what was freed, not chunks of 32 MiB",
-    "test_pools_of_ones_own": "memory of a pool is reached by other GPUs through peer access only",
-    "test_branches_run_at_the_same_time": "host memory that a graph writes is seen when the program waits, not before",
     "test_an_exported_pool_in_another_process": DESCRIPTORS,
     "test_exported_memory_in_another_process": DESCRIPTORS,
 }
-
-
-# Waits for ever where it differs, so it is not started.
-ENDLESS = {"test_branches_run_at_the_same_time"}
 
 
 @dataclass(frozen=True)
@@ -108,8 +89,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 def marked(case: Case) -> object:
     reason = DIFFERENT.get(case.name)
-    differs = pytest.mark.xfail(reason=reason or "", strict=True, run=case.name not in ENDLESS)
-    return pytest.param(case, id=case.name, marks=[differs] if reason else [])
+    return pytest.param(case, id=case.name, marks=[pytest.mark.xfail(reason=reason, strict=True)] if reason else [])
 
 
 @pytest.mark.parametrize("case", [marked(case) for case in collect()])
