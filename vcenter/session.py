@@ -12,11 +12,13 @@ that changes something is never sent twice.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -53,6 +55,7 @@ Result = TypeVar("Result")
 _READ_ONLY = ("Retrieve", "Query", "Has", "Fetch", "CurrentTime", "Find", "Validate", "CheckFor", "WaitForUpdates")
 # A pooled connection that vCenter has closed meanwhile would break a call that must not be repeated: keep them briefly.
 _IDLE_SECONDS = 20
+HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*\.?$", re.IGNORECASE)
 _CALL_SECONDS = 300
 
 
@@ -72,13 +75,23 @@ class Endpoint:
 
     @classmethod
     def parse(cls, address: str, user: str, trust: Trust | None = None) -> Endpoint:
-        """`vc.example.org`, `vc.example.org:8443` or `https://vc.example.org`. Raises ValueError when there is no
-        host.
+        """`vc.example.org`, `vc.example.org:8443` or `https://vc.example.org`. Raises ValueError for what can be no
+        address: RFC 1123 says what a host's name is.
         """
         parts = urlsplit(address if "//" in address else f"//{address}")
         if not parts.hostname:
             raise ValueError(f"{address!r} names no host")
-        return cls(parts.hostname, user, parts.port or 443, trust or Trust())
+        name, whole = parts.hostname, parts.scheme in ("", "https") and parts.username is None
+        if not whole or parts.path.strip("/") or parts.query or parts.fragment or not (is_ip(name) or HOST.match(name)):
+            raise ValueError(f"{address!r} is no address: say HOST or HOST:PORT")
+        return cls(name, user, parts.port or 443, trust or Trust())
+
+
+def is_ip(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
 
 
 class _NotSent(Exception):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from appliance.state.models import GpuState, LeaseState, RunState, ServerState, SliceState, StepState
+from vcenter.session import Endpoint
 
 
 def printable(text: str) -> str:
@@ -293,11 +294,19 @@ Fingerprint = Annotated[str, Field(pattern=r"^$|^([0-9A-Fa-f]{2}:?){31}[0-9A-Fa-
 Password = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(printable)]
 
 
+def reachable(text: str) -> str:
+    Endpoint.parse(text, "")
+    return text
+
+
+Address = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(named), AfterValidator(reachable)]
+
+
 class VCenterWanted(Wanted):
-    """`fingerprint`: SHA-256 of its certificate, to pin it."""
+    """`address`: HOST or HOST:PORT. `fingerprint`: SHA-256 of its certificate, to pin it."""
 
     name: Name
-    address: Name
+    address: Address
     username: Name
     password: Password
     fingerprint: Fingerprint = ""
@@ -307,7 +316,7 @@ class VCenterChange(Wanted):
     """Fields left out stay as they are."""
 
     name: Name | None = None
-    address: Name | None = None
+    address: Address | None = None
     username: Name | None = None
     password: Password | None = None
     fingerprint: Fingerprint | None = None

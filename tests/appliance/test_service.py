@@ -326,6 +326,19 @@ def test_a_vcenters_password_goes_in_and_never_comes_out(site: ServiceSite, api:
     )
     assert "password" not in json.dumps(made)
     path = f"/v1/vcenters/{made['id']}"
+    for impossible in (
+        "vc lab",
+        "vc.lab:99999",
+        "ftp://vc.lab",
+        "a:b:c",
+        "https://svc@vc.lab",
+        "-vc.lab",
+        "vc.lab/sdk",
+    ):
+        wrong = api.patch(path, json={"address": impossible}, headers={"If-Match": "*"})
+        assert (wrong.status_code, "address" in wrong.text) == (422, True), impossible
+    for fine in ("[fd00::7]:8443", "10.1.2.3", "https://vc.lab:8443/", "vc.lab"):
+        assert api.patch(path, json={"address": fine}, headers={"If-Match": "*"}).status_code == 200, fine
     api.patch(path, json={"password": "battery-staple"}, headers={"If-Match": "*"})
     with reading(site.engine) as session:
         row = session.get_one(VCenter, str(made["id"]))
