@@ -207,9 +207,9 @@ def build(name: str) -> Path:
         if not program.exists():
             nvcc = toolkit() / "bin" / "nvcc"
             partial = program.with_suffix(".new")
-            done = subprocess.run(
-                [nvcc, *options, "-o", partial, source], capture_output=True, text=True, check=False, cwd=BUILD
-            )
+            plain = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # no sanitizer's
+            command = [nvcc, *options, "-o", partial, source]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BUILD, env=plain)
             assert done.returncode == 0, f"nvcc {source.name}:\n{done.stdout}{done.stderr}"
             partial.replace(program)
     return program

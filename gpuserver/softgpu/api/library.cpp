@@ -1,5 +1,6 @@
 // cuLibrary*: programs loaded independently of contexts.
 #include "image/library.h"
+#include "api/contents.h"
 #include "api/entry.h"
 #include "device/context.h"
 #include "image/compile.h"
@@ -67,18 +68,13 @@ extern "C" CUresult CUDAAPI cuLibraryGetKernel(CUkernel* pKernel, CUlibrary libr
 }
 
 extern "C" CUresult CUDAAPI cuLibraryGetKernelCount(unsigned int* count, CUlibrary lib) {
-    return entry(__func__, [&] {
-        check_value(count != nullptr, "no place for the count");
-        *count = static_cast<unsigned>(require<Library>(lib)->program().kernels().size());
-    });
+    return entry(__func__, [&] { tell_kernel_count(count, *require<Library>(lib)); });
 }
 
 extern "C" CUresult CUDAAPI cuLibraryEnumerateKernels(CUkernel* kernels, unsigned int numKernels, CUlibrary lib) {
     return entry(__func__, [&] {
-        check_value(kernels != nullptr && numKernels > 0, "no place for the kernels");
-        auto library = require<Library>(lib);
-        size_t count = std::min<size_t>(numKernels, library->program().kernels().size());
-        for (size_t i = 0; i < count; ++i) kernels[i] = handle_of(*library->kernel(i));
+        const auto library = require<Library>(lib);
+        tell_kernels(kernels, numKernels, *library, [&](size_t i) { return library->kernel(i); });
     });
 }
 
@@ -94,9 +90,7 @@ extern "C" CUresult CUDAAPI cuLibraryGetGlobal(CUdeviceptr* dptr, size_t* bytes,
     return entry(__func__, [&] {
         check_value(name != nullptr && (dptr || bytes), "no name, or no place for the answer");
         auto object = require<Library>(library);
-        auto variable = object->module(Context::require_current())->variable(name);
-        if (dptr) *dptr = variable.address;
-        if (bytes) *bytes = variable.size;
+        tell_variable(dptr, bytes, object->module(Context::require_current())->variable(name));
     });
 }
 

@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "api/contents.h"
 #include "api/entry.h"
 #include "device/context.h"
 #include "image/compile.h"
@@ -82,26 +83,19 @@ extern "C" CUresult CUDAAPI cuModuleGetFunction(CUfunction* hfunc, CUmodule hmod
 }
 
 extern "C" CUresult CUDAAPI cuModuleGetFunctionCount(unsigned int* count, CUmodule mod) {
-    return entry(__func__, [&] {
-        check_value(count != nullptr, "no place for the count");
-        *count = static_cast<unsigned>(require<Module>(mod)->program().kernels().size());
-    });
+    return entry(__func__, [&] { tell_kernel_count(count, *require<Module>(mod)); });
 }
 
 extern "C" CUresult CUDAAPI cuModuleEnumerateFunctions(CUfunction* functions, unsigned int numFunctions, CUmodule mod) {
     return entry(__func__, [&] {
-        check_value(functions != nullptr && numFunctions > 0, "no place for the functions");
-        auto module = require<Module>(mod);
-        size_t count = std::min<size_t>(numFunctions, module->program().kernels().size());
-        for (size_t i = 0; i < count; ++i) functions[i] = handle_of(*module->function(i));
+        const auto module = require<Module>(mod);
+        tell_kernels(functions, numFunctions, *module, [&](size_t i) { return module->function(i); });
     });
 }
 
 extern "C" CUresult CUDAAPI cuModuleGetGlobal_v2(CUdeviceptr* dptr, size_t* bytes, CUmodule hmod, const char* name) {
     return entry(__func__, [&] {
         check_value(name != nullptr, "no name");
-        auto variable = require<Module>(hmod)->variable(name);
-        if (dptr) *dptr = variable.address;
-        if (bytes) *bytes = variable.size;
+        tell_variable(dptr, bytes, require<Module>(hmod)->variable(name));
     });
 }

@@ -1,4 +1,5 @@
-// Loads and stores of vectors, of local memory, of frames and of kernel parameters.
+// Loads and stores of vectors, of local memory, of frames and of kernel parameters; and strong ones (volatile, relaxed
+// and so on): what other threads write meanwhile, each element in one piece.
 #include "engine/addressing.h"
 #include "engine/handlers.h"
 
@@ -6,8 +7,26 @@ namespace softgpu {
 
 namespace {
 
+template <bool Strong, typename M>
+[[gnu::always_inline]] inline M read_element(uint64_t address) {
+    if constexpr (Strong && sizeof(M) <= 8)
+        return __atomic_load_n(reinterpret_cast<const M*>(address), __ATOMIC_RELAXED);
+    M value;
+    std::memcpy(&value, reinterpret_cast<const void*>(address), sizeof(M));
+    return value;
+}
+
+template <bool Strong, typename M>
+[[gnu::always_inline]] inline void write_element(uint64_t address, M value) {
+    if constexpr (Strong && sizeof(M) <= 8) {
+        __atomic_store_n(reinterpret_cast<M*>(address), value, __ATOMIC_RELAXED);
+    } else {
+        std::memcpy(reinterpret_cast<void*>(address), &value, sizeof(M));
+    }
+}
+
 // The same for one element and for several: registers come from extra[] when there are several.
-template <Window W, typename A, typename M, typename L>
+template <Window W, typename A, typename M, typename L, bool Strong>
 void load_elements(Context& c, const Inst& i, uint32_t mask) {
     Pointers p;
     const uint32_t count = i.kind;
@@ -17,8 +36,7 @@ void load_elements(Context& c, const Inst& i, uint32_t mask) {
         if (slot == nothing) continue;
         L* d = out<L>(c, slot);
         for_lanes(mask, [&](uint32_t l) {
-            M value;
-            std::memcpy(&value, reinterpret_cast<const void*>(p.at[l] + k * sizeof(M)), sizeof(M));
+            const M value = read_element<Strong, M>(p.at[l] + k * sizeof(M));
             if constexpr (sizeof(M) == 16)
                 d[l] = value;
             else
@@ -27,7 +45,7 @@ void load_elements(Context& c, const Inst& i, uint32_t mask) {
     }
 }
 
-template <Window W, typename A, typename M, typename L>
+template <Window W, typename A, typename M, typename L, bool Strong>
 void store_elements(Context& c, const Inst& i, uint32_t mask) {
     Pointers p;
     const uint32_t count = i.kind;
@@ -40,7 +58,7 @@ void store_elements(Context& c, const Inst& i, uint32_t mask) {
                 value = b[l];
             else
                 value = static_cast<M>(b[l]);
-            std::memcpy(reinterpret_cast<void*>(p.at[l] + k * sizeof(M)), &value, sizeof(M));
+            write_element<Strong>(p.at[l] + k * sizeof(M), value);
         });
     }
 }
@@ -73,10 +91,15 @@ void load_parameter(Context& c, const Inst& i, uint32_t mask) {
 
 template <Window W, typename A, typename M, typename L>
 Handler pick(const Access& x) {
-    if constexpr (W == Window::parameter)
+    constexpr bool private_to_a_thread = W == Window::local || W == Window::frame;
+    if constexpr (W == Window::parameter) {
         return x.store ? nullptr : &load_parameter<M, L>;
-    else
-        return x.store ? &store_elements<W, A, M, L> : &load_elements<W, A, M, L>;
+    } else if (private_to_a_thread || x.ordering == Ordering::weak) {
+        return x.store ? &store_elements<W, A, M, L, false> : &load_elements<W, A, M, L, false>;
+    } else {
+        return x.store ? &store_elements<W, A, M, L, !private_to_a_thread>
+                       : &load_elements<W, A, M, L, !private_to_a_thread>;
+    }
 }
 
 template <Window W, typename A>

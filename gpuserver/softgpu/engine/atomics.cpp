@@ -1,6 +1,7 @@
 // Atomic operations: real atomics of the host, lane by lane (PTX ISA "atom", "red").
 #include <atomic>
 #include <mutex>
+#include <type_traits>
 
 #include "engine/addressing.h"
 #include "engine/arithmetic/float32.h"
@@ -132,75 +133,48 @@ void atomic_128(Context& c, const Inst& i, uint32_t mask) {
     });
 }
 
-template <Window W, typename A, typename T>
-Handler find_integer(AtomicOp op) {
-    switch (op) {
-        case AtomicOp::add:
-            return &atomic<W, A, AtomicOp::add, T>;
-        case AtomicOp::min:
-            return &atomic<W, A, AtomicOp::min, T>;
-        case AtomicOp::max:
-            return &atomic<W, A, AtomicOp::max, T>;
-        case AtomicOp::inc:
-            if constexpr (sizeof(T) == 4) return &atomic<W, A, AtomicOp::inc, T>;
-            return nullptr;
-        case AtomicOp::dec:
-            if constexpr (sizeof(T) == 4) return &atomic<W, A, AtomicOp::dec, T>;
-            return nullptr;
-        default:
-            return nullptr;
-    }
+// The handler of `op`, where it is one of `Ops`.
+template <Window W, typename A, typename T, AtomicOp... Ops>
+Handler find_among(AtomicOp op) {
+    Handler found = nullptr;
+    ((op == Ops ? void(found = &atomic<W, A, Ops, T>) : void()), ...);
+    return found;
 }
 
 template <Window W, typename A, typename T>
 Handler find_bits(AtomicOp op) {
-    switch (op) {
-        case AtomicOp::and_:
-            return &atomic<W, A, AtomicOp::and_, T>;
-        case AtomicOp::or_:
-            return &atomic<W, A, AtomicOp::or_, T>;
-        case AtomicOp::xor_:
-            return &atomic<W, A, AtomicOp::xor_, T>;
-        case AtomicOp::exch:
-            return &atomic<W, A, AtomicOp::exch, T>;
-        case AtomicOp::cas:
-            return &atomic<W, A, AtomicOp::cas, T>;
-        default:
-            return nullptr;
-    }
+    using enum AtomicOp;
+    return find_among<W, A, T, and_, or_, xor_, exch, cas>(op);
 }
 
 template <Window W, typename A, typename T>
 Handler find_float(AtomicOp op) {
-    switch (op) {
-        case AtomicOp::add:
-            return &atomic<W, A, AtomicOp::add, T>;
-        case AtomicOp::min:
-            return &atomic<W, A, AtomicOp::min, T>;
-        case AtomicOp::max:
-            return &atomic<W, A, AtomicOp::max, T>;
-        default:
-            return nullptr;
+    using enum AtomicOp;
+    return find_among<W, A, T, add, min, max>(op);
+}
+
+template <Window W, typename A, typename T>
+Handler find_integer(AtomicOp op) {
+    using enum AtomicOp;
+    if constexpr (sizeof(T) == 4) {
+        if (Handler h = find_among<W, A, T, inc, dec>(op)) return h;
     }
+    if (Handler h = find_among<W, A, T, add, min, max>(op)) return h;
+    return find_bits<W, A, std::make_unsigned_t<T>>(op);
 }
 
 template <Window W, typename A>
 Handler find(AtomicOp op, ptx::Type type) {
     using ptx::Type;
-    Handler h = nullptr;
     switch (type) {
         case Type::u32:
-            h = find_integer<W, A, uint32_t>(op);
-            return h ? h : find_bits<W, A, uint32_t>(op);
+            return find_integer<W, A, uint32_t>(op);
         case Type::s32:
-            h = find_integer<W, A, int32_t>(op);
-            return h ? h : find_bits<W, A, uint32_t>(op);
+            return find_integer<W, A, int32_t>(op);
         case Type::u64:
-            h = find_integer<W, A, uint64_t>(op);
-            return h ? h : find_bits<W, A, uint64_t>(op);
+            return find_integer<W, A, uint64_t>(op);
         case Type::s64:
-            h = find_integer<W, A, int64_t>(op);
-            return h ? h : find_bits<W, A, uint64_t>(op);
+            return find_integer<W, A, int64_t>(op);
         case Type::b32:
             return find_bits<W, A, uint32_t>(op);
         case Type::b64:

@@ -197,7 +197,12 @@ void Lowering::function(uint32_t linked) {
 
 void Lowering::instruction(const Instruction& i) {
     const Modifiers m(f_->modifiers_of(i));
-    if (control(i, m) || memory(i, m) || arithmetic(i, m)) return;
+    if (video_instruction(i, m)) return;
+    if (control(i, m) || memory(i, m) || arithmetic(i, m)) {
+        for (size_t k = 0; k < operand_count(); ++k)
+            if (!operand(k).selector.empty()) fail("a selector is for video instructions");
+        return;
+    }
     // Known to PTX, not to this device: a kernel that never reaches it is none the worse.
     emit(unsupported).inst.imm = static_cast<int64_t>(i.opcode);
 }

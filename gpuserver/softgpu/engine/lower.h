@@ -108,6 +108,7 @@ class Lowering {
     void move(const Instruction& i, const Modifiers& m);
     void select(const Instruction& i, const Modifiers& m);
     void dot_product(const Instruction& i, const Modifiers& m);
+    bool video_instruction(const Instruction& i, const Modifiers& m);  // video.cpp
 
     // --- lower_memory.cpp
     bool memory(const Instruction& i, const Modifiers& m);

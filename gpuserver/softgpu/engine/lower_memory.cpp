@@ -140,6 +140,8 @@ void Lowering::load_store(const Instruction& i, const Modifiers& m) {
     const bool release = m.has(".release") || m.has(".acq_rel"), acquire = m.has(".acquire");
     Access x;
     x.store = store;
+    const bool strong = m.has(".volatile") || m.has(".relaxed") || m.has(".mmio");
+    if (strong || acquire || release || sequential) x.ordering = Ordering::relaxed;  // fences do the rest
     x.memory_bytes = static_cast<uint8_t>(ptx::bytes_of(type));
     x.sign_extend = !store && ptx::is_signed(type) && !ptx::is_float(type);
     std::vector<int32_t> values;

@@ -113,6 +113,7 @@ struct Operand {
     int64_t value = 0;
     static constexpr int32_t no_second = -1, sink_second = -2;
     int32_t second = no_second;  // the register q of p|q
+    std::string_view selector;   // of a register of a video instruction: .h10, .b7654
 };
 
 struct Instruction {

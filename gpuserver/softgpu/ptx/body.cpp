@@ -334,6 +334,12 @@ Operand Parsing::vector_operand() {
     return o;
 }
 
+// .h10, .b7654: the halves or bytes of a register that a video instruction takes.
+static bool is_selector(std::string_view text) {
+    return text.size() > 2 && text.size() <= 6 && (text[1] == 'h' || text[1] == 'b') &&
+           text.find_first_not_of("01234567", 2) == std::string_view::npos;
+}
+
 Operand Parsing::named(std::string_view name, int line) {
     Operand o;
     if (name == "_") return o;
@@ -346,6 +352,10 @@ Operand Parsing::named(std::string_view name, int line) {
                 o.index += static_cast<uint32_t>(which);
                 advance();
             }
+        }
+        if (token_.kind == Token::Kind::directive && token_.adjacent && is_selector(token_.text)) {
+            o.selector = token_.text;
+            advance();
         }
         return o;
     }

@@ -23,7 +23,7 @@ __global__ void integers(int* cells, unsigned* unsigned_cells, unsigned long lon
 
 __device__ double multiply_by_swaps(double* cell, double factor) {
     auto* bits = reinterpret_cast<unsigned long long*>(cell);
-    unsigned long long seen = *bits, expected = 0;
+    unsigned long long seen = *static_cast<volatile unsigned long long*>(bits), expected = 0;  // others swap it now
     do {
         expected = seen;
         const double product = __longlong_as_double(static_cast<long long>(expected)) * factor;

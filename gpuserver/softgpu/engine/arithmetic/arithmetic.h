@@ -36,3 +36,4 @@
 #include "engine/arithmetic/minmax.h"
 #include "engine/arithmetic/narrow.h"
 #include "engine/arithmetic/special.h"
+#include "engine/arithmetic/video.h"

@@ -124,7 +124,7 @@ KERNELS = (
   cvt.u32.u16 %r5, %h; mad.lo.u32 %r5, %r1, %r2, %r5;
   mul.wide.u32 %q, %r2, 4; add.u64 %p, %p, %q; st.global.u32 [%p], %r5; ret; }
 .visible .entry store(.param .u64 to)
-{ .reg .u64 %p; .reg .u32 %r; ld.param.u64 %p, [to]; mov.u32 %r, 1; st.global.u32 [%p], %r; ret; }
+{ .reg .u64 %p; .reg .u32 %r; ld.param.u64 %p, [to]; mov.u32 %r, 1; st.volatile.global.u32 [%p], %r; ret; }
 .visible .entry trapping() { trap; }
 .visible .entry spin(.param .u64 word)
 { .reg .u64 %p; .reg .u32 %r; .reg .pred %c; ld.param.u64 %p, [word];

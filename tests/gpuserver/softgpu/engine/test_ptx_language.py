@@ -434,6 +434,10 @@ WAIT:
     assert run(kernel(body, before=before), threads=64) == [63 - t for t in range(64)]
 
 
+def words(instruction: str) -> str:
+    return HEAD + f".entry k() {{ .reg .b32 %r<4>;\n{instruction} }}"
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
@@ -465,6 +469,16 @@ WAIT:
         (HEAD + ".entry k() " + "{" * 5000, 4, "nested too deeply"),
         (HEAD + ".entry k() { .reg .b32 %r<4000000000>; }", 4, "expected the number of registers"),
         (HEAD + ".shared .b8 x[99999999999999];", 4, "out of range"),
+        (words("add.u32 %r1.h10, %r2, %r3;"), 5, "a selector is for video instructions"),
+        (words("vadd2.u32.u32.u32 %r0, %r1.h4, %r2, %r3;"), 5, "no such selector"),
+        (words("vadd2.u32.u32.u32 %r0, %r1.h04, %r2, %r3;"), 5, "no such selector"),
+        (words("vadd4.u32.u32.u32 %r0.b01, %r1, %r2, %r3;"), 5, "no such selector"),
+        (words("vadd4.u32.u32.u32 %r0.h10, %r1, %r2, %r3;"), 5, "no such selector"),
+        (words("vadd4.u32.u32.u32.sat.add %r0, %r1, %r2, %r3;"), 5, "no such form"),
+        (words("vadd4.u32.u32.u16 %r0, %r1, %r2, %r3;"), 5, "the types are .u32 or .s32"),
+        (words("vmin2.u32.u32 %r0, %r1, %r2, %r3;"), 5, "expected three types"),
+        (words("vset2.u32.u32 %r0, %r1, %r2, %r3;"), 5, "expected a comparison"),
+        (words("vabsdiff4.u32.u32.u32 %r0, %r1, %r2;"), 5, "operand 4 is missing"),
     ],
 )
 def test_what_is_no_ptx(text: str, line: int, message: str) -> None:

@@ -8,6 +8,7 @@ import ptx_family_convert
 import ptx_family_float
 import ptx_family_integer
 import ptx_family_special
+import ptx_family_video
 from ptx_declare import Instruction
 
 FAMILIES: dict[str, list[Instruction]] = {
@@ -17,4 +18,5 @@ FAMILIES: dict[str, list[Instruction]] = {
     "bits": ptx_family_bits.INSTRUCTIONS,
     "convert": ptx_family_convert.INSTRUCTIONS,
     "special": ptx_family_special.INSTRUCTIONS,
+    "video": ptx_family_video.INSTRUCTIONS,
 }
