@@ -86,9 +86,10 @@ class Followed:
 
     def seen(self) -> Seen | None:
         """The inventory; None before the first."""
-        if self._live is None or self._at is None:
+        at = self._at  # before the snapshot: whoever knows this moment's inventory shall not miss what came after it
+        if self._live is None or at is None:
             return None
-        return Seen(self._live.snapshot(), self._at, self._live.stale)
+        return Seen(self._live.snapshot(), at, self._live.stale)
 
     def tags(self) -> list[Tagged]:
         """Who bears our tags, as of the last look."""

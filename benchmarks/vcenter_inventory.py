@@ -43,13 +43,13 @@ class Measurement:
     peak_mib: int
 
 
-def site(hosts: int, vms: int) -> dict[str, Any]:
-    """A data centre: every tenth host has four GPUs and an RDMA NIC."""
+def site(hosts: int, vms: int, every: int = 10, gpus: int = 4) -> dict[str, Any]:
+    """A data centre: of `every` so many hosts one has GPUs and an RDMA NIC."""
 
     def host(number: int) -> dict[str, Any]:
         entry: dict[str, Any] = {"name": f"esx-{number:04}", "nics": [{"model": "X710", "switch": "DSwitch"}]}
-        if number % 10 == 0:
-            entry["gpus"] = [{"model": "A100-PCIE-40GB", "count": 4, "passthrough": "active"}]
+        if number % every == 0:
+            entry["gpus"] = [{"model": "A100-PCIE-40GB", "count": gpus, "passthrough": "active"}]
             entry["nics"].append({"model": "ConnectX-6-Dx", "switch": "DSwitch-RDMA"})
         return entry
 
@@ -90,11 +90,11 @@ def site(hosts: int, vms: int) -> dict[str, Any]:
     }
 
 
-def serve(hosts: int, vms: int, pipe: Connection) -> None:
+def serve(hosts: int, vms: int, pipe: Connection, every: int = 10, gpus: int = 4) -> None:
     """Child process: a simulated vCenter until the pipe says stop."""
     from vcenter.simulator import start
 
-    with start(site(hosts, vms)) as simulation:
+    with start(site(hosts, vms, every, gpus)) as simulation:
         pipe.send((simulation.port, simulation.user, simulation.password, simulation.thumbprint))
         pipe.recv()
 

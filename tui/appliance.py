@@ -67,13 +67,27 @@ class Appliance:
             limits=limits,
             trust_env=False,
         )
+        self._known: dict[str, tuple[str, Any]] = {}
+        """Of large documents: their ETag and content, as they were last read."""
 
     async def close(self) -> None:
         await self.http.aclose()
 
     async def send(self, call: Call) -> Any:
         """The answer's document; bytes where it is none, None where it is empty. Raises ApplianceError."""
-        headers = {"If-Match": call.match} if call.match else {}
+        return document(await self._answer(call, {"If-Match": call.match} if call.match else {}), self.profile.url)
+
+    async def send_unless_known(self, call: Call) -> Any:
+        """As `send`, for a large document that seldom changes: while it is the same, it is the very same object."""
+        tag, known = self._known.get(call.path, ("", None))
+        answer = await self._answer(call, {"If-None-Match": tag} if tag else {})
+        if answer.status_code == 304:
+            return known
+        made = document(answer, self.profile.url)
+        self._known[call.path] = answer.headers.get("ETag", ""), made
+        return made
+
+    async def _answer(self, call: Call, headers: dict[str, str]) -> httpx.Response:
         request = self.http.build_request(
             call.method, call.path, params=list(call.query), json=call.body, headers=headers
         )
@@ -90,14 +104,7 @@ class Appliance:
         except (httpx.HTTPError, httpx.InvalidURL) as failure:
             raise UnreachableError(f"{self.profile.url} cannot be asked: {reason(failure)}") from None
         check(answer)
-        if not answer.content:
-            return None
-        if "json" not in answer.headers.get("content-type", ""):
-            return answer.content
-        try:
-            return answer.json()
-        except ValueError:
-            raise UnreachableError(f"{self.profile.url} answers, but not as an appliance does") from None
+        return answer
 
     async def page(self, call: Call, limit: int, cursor: str | None) -> tuple[list[Document], str | None]:
         """One page of a list, and the cursor of the next; None at its end."""
@@ -137,6 +144,18 @@ class Appliance:
             raise UnreachableError(f"{self.profile.url}: {reason(failure)}") from None
         except (ValueError, KeyError) as malformed:
             raise UnreachableError(f"{self.profile.url} sends events that cannot be read: {malformed}") from None
+
+
+def document(answer: httpx.Response, url: str) -> Any:
+    """What an answer holds: a document, bytes where it is none, None where it is empty. Raises UnreachableError."""
+    if not answer.content:
+        return None
+    if "json" not in answer.headers.get("content-type", ""):
+        return answer.content
+    try:
+        return answer.json()
+    except ValueError:
+        raise UnreachableError(f"{url} answers, but not as an appliance does") from None
 
 
 def reason(failure: Exception) -> str:

@@ -1,7 +1,11 @@
-"""What a vCenter holds, as a tree: datacenters, clusters, hosts, their GPUs and VMs. Hosts are filled when opened."""
+"""What a vCenter holds, as a tree: datacenters, clusters, hosts, their GPUs and VMs. Hosts are filled when opened.
+
+Hosts with GPUs, and what a filter finds, stand open where that is little enough to look at.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -30,6 +34,10 @@ GPU_SIGNS = {
 }
 
 
+MOST_OPEN = 1000
+"""Where hosts would hold more lines than this together, they stay closed until they are opened by hand."""
+
+
 @dataclass(frozen=True)
 class Item:
     """What a node stands for. `key` is the same for the same thing in the next inventory."""
@@ -54,10 +62,13 @@ class InventoryTree(Tree[Item]):
         super().__init__("vCenters", **more)
         self.show_root = False
         self.guide_depth = 2
-        self.marked: set[str] = set()
+        self.marked: dict[str, Item] = {}
         self._structure: tuple[str, ...] = ()
+        self._shown: tuple[object, ...] = ()
+        self._opens_hosts = True
         self.known: dict[str, tuple[Document, Document | None, str]] = {}
-        self.flipped: set[str] = set()
+        self.by_hand: dict[str, bool] = {}
+        """What somebody has opened, or closed."""
         self.by_key: dict[str, TreeNode[Item]] = {}
         self._words = ""
 
@@ -81,15 +92,20 @@ class InventoryTree(Tree[Item]):
 
     def show_inventory(self, vcenters: list[tuple[Document, Document | None, str]], words: str) -> None:
         """vCenters with their inventories, or why there is none; `words` keeps what has them in its name."""
+        before = self._shown
+        self._shown = (vcenters, words, self.console.theme)
+        if self._shown == before:
+            return
         self.known = {each["id"]: (each, inventory, why) for each, inventory, why in vcenters}
         self._words = words.casefold()
+        self._mark_anew()
         plan = self._plan()
         structure = tuple(key for key, *_ in plan)
         if structure == self._structure:
             for key, _, item, label in plan:
                 node = self.by_key[key]
                 node.data = item
-                if str(node.label) != str(label):
+                if node.label != label:  # in its colours, too
                     node.set_label(label)
             return
         at = self.item.key if self.item else None
@@ -105,30 +121,37 @@ class InventoryTree(Tree[Item]):
         # At once, not after the next refresh: a key that comes in between shall meet what the user saw under the
         # cursor. `last_line` makes the tree number its lines.
         last = self.last_line
-        before = self.by_key.get(at or "")
-        if before is not None:
-            self.move_cursor(before)
+        node_before = self.by_key.get(at or "")
+        if node_before is not None:
+            self.move_cursor(node_before)
         elif self.by_key:
             self.cursor_line = max(0, min(line, last))
         self.scroll_to(y=top, animate=False)
 
     def _is_open(self, item: Item) -> bool:
-        if item.kind in ("vcenter", "datacenter", "cluster"):
-            return item.key not in self.flipped
-        return item.key in self.flipped or bool(self._words) or (item.kind == "host" and bool(item.document["gpus"]))
+        if item.kind != "host":
+            return self.by_hand.get(item.key, True)
+        return self.by_hand.get(item.key, self._opens_hosts and (bool(self._words) or bool(item.document["gpus"])))
 
     @on(Tree.NodeExpanded)
     @on(Tree.NodeCollapsed)
     def _remember(self, message: Tree.NodeExpanded[Item] | Tree.NodeCollapsed[Item]) -> None:
-        """Containers are open unless closed by hand, hosts the other way round."""
+        """What was opened or closed by hand stays so; a host is filled when it is opened."""
         item = message.node.data
         if item is None:
             return
         opened = isinstance(message, Tree.NodeExpanded)
-        if opened == (item.kind in ("vcenter", "datacenter", "cluster")):
-            self.flipped.discard(item.key)
-        else:
-            self.flipped.add(item.key)
+        if opened == self._is_open(item):
+            return
+        self.by_hand[item.key] = opened
+        if self.by_key.get(item.key) is not message.node:
+            self._shown = ()  # the tree was built anew meanwhile: it follows with the next inventory
+        elif item.kind == "host":
+            if opened:
+                message.node.remove_children()
+                for key, _, inner, label in self._inside(item):
+                    self.by_key[key] = message.node.add(label, inner, allow_expand=False)
+            self._structure = tuple(key for key, *_ in self._plan())
 
     def _plan(self) -> list[tuple[str, str, Item, Text]]:
         """(key, parent's key, item, label) of every node, from top to bottom."""
@@ -137,6 +160,7 @@ class InventoryTree(Tree[Item]):
         def add(kind: str, key: str, parent: str, vcenter: str, document: Document, label: Text) -> None:
             made.append((key, parent, Item(kind, key, vcenter, document), label))
 
+        self._opens_hosts = self._lines_inside() <= MOST_OPEN
         for id_, (vcenter, inventory, why) in self.known.items():
             label = Text.assemble(("vCenter ", "dim"), (vcenter["name"], "bold"))
             if inventory is None:
@@ -150,16 +174,10 @@ class InventoryTree(Tree[Item]):
 
     def _plan_hosts(self, id_: str, inventory: Document, add: Any) -> None:
         seen: set[str] = set()
-        placed: dict[str, list[Document]] = {}
-        for vm in inventory["vms"]:
-            placed.setdefault(vm["host"], []).append(vm)
         order = sorted(inventory["hosts"], key=lambda each: (each["datacenter"], each["cluster"], each["name"]))
-        for host in order:
-            vms = placed.get(host["name"], [])
-            whole = self._matches(host["name"]) or any(self._matches(gpu["name"]) for gpu in host["gpus"])
-            vms = [vm for vm in vms if whole or self._matches(vm["name"]) or self._matches(vm["role"])]
-            if not whole and not vms:
-                continue
+        placed = self._placed(inventory)
+        found = [(host, whole, vms) for host in order for whole, vms in [self._found(host, placed)] if whole or vms]
+        for host, _, vms in found:
             parent = id_
             for kind in ("datacenter", "cluster"):
                 if not host[kind]:
@@ -170,13 +188,48 @@ class InventoryTree(Tree[Item]):
                     label = Text.assemble((f"{kind} ", "dim"), host[kind])
                     add(kind, key, parent, id_, {"name": host[kind]}, label)
                 parent = key
-            key = f"{id_}/{host['id']}"
-            add("host", key, parent, id_, host, self._host(host, len(vms)))
-            for gpu in host["gpus"]:
-                add("gpu", f"{key}/{gpu['address']}", key, id_, {**gpu, "host": host["name"]}, self._gpu(gpu))
-            for vm in sorted(vms, key=lambda each: (not each["role"], each["template"], each["name"])):
-                vm_key = f"{id_}/{vm['id']}"
-                add("vm", vm_key, key, id_, vm, self._vm(vm, vm_key))
+            item = Item("host", f"{id_}/{host['id']}", id_, host)
+            add("host", item.key, parent, id_, host, self._host(host, len(vms)))
+            if self._is_open(item):
+                for key, above, inner, label in self._inside(item, vms):
+                    add(inner.kind, key, above, id_, inner.document, label)
+
+    def _lines_inside(self) -> int:
+        """How many lines there would be in the hosts that stand open by themselves."""
+        count = 0
+        for _, inventory, _ in self.known.values():
+            placed = self._placed(inventory) if inventory else {}
+            for host in inventory["hosts"] if inventory else ():
+                if host["gpus"] or self._words:
+                    whole, vms = self._found(host, placed)
+                    count += len(vms) + (len(host["gpus"]) if whole or vms else 0)
+        return count
+
+    def _placed(self, inventory: Document) -> dict[str, list[Document]]:
+        """The VMs of each host."""
+        placed: dict[str, list[Document]] = {}
+        for vm in inventory["vms"]:
+            placed.setdefault(vm["host"], []).append(vm)
+        return placed
+
+    def _found(self, host: Document, placed: dict[str, list[Document]]) -> tuple[bool, list[Document]]:
+        """Whether the filter finds a host itself, and which of its VMs are shown."""
+        vms = placed.get(host["name"], [])
+        whole = self._matches(host["name"]) or any(self._matches(gpu["name"]) for gpu in host["gpus"])
+        return whole, [vm for vm in vms if whole or self._matches(vm["name"]) or self._matches(vm["role"])]
+
+    def _inside(self, host: Item, vms: list[Document] | None = None) -> Iterator[tuple[str, str, Item, Text]]:
+        """(key, parent's key, item, label) of a host's GPUs and VMs."""
+        inventory = self.inventory_of(host.vcenter)
+        if vms is None:
+            vms = self._found(host.document, self._placed(inventory))[1] if inventory else []
+        for gpu in host.document["gpus"]:
+            key = f"{host.key}/{gpu['address']}"
+            document = {**gpu, "host": host.document["name"]}
+            yield key, host.key, Item("gpu", key, host.vcenter, document), self._gpu(gpu)
+        for vm in sorted(vms, key=lambda each: (not each["role"], each["template"], each["name"])):
+            key = f"{host.vcenter}/{vm['id']}"
+            yield key, host.key, Item("vm", key, host.vcenter, vm), self._vm(vm, key)
 
     def _matches(self, name: str) -> bool:
         return self._words in name.casefold()
@@ -233,12 +286,22 @@ class InventoryTree(Tree[Item]):
         """Mark a VM, to enable many clients at once."""
         item = self.item
         if item is not None and item.kind == "vm" and not item.document["template"]:
-            self.marked ^= {item.key}
+            if self.marked.pop(item.key, None) is None:
+                self.marked[item.key] = item
             self.by_key[item.key].set_label(self._vm(item.document, item.key))
             self.action_cursor_down()
 
     def marked_items(self) -> list[Item]:
-        return [item for item in self.items("vm") if item.key in self.marked]
+        return list(self.marked.values())
+
+    def _mark_anew(self) -> None:
+        """What is marked, as the inventories say of it now; what is gone is not marked any more."""
+        now = {
+            f"{id_}/{vm['id']}": Item("vm", f"{id_}/{vm['id']}", id_, vm)
+            for id_, (_, inventory, _) in self.known.items()
+            for vm in (inventory["vms"] if inventory and self.marked else ())
+        }
+        self.marked = {key: now[key] for key in self.marked if key in now}
 
     def action_open_node(self) -> None:
         node = self.cursor_node

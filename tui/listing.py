@@ -1,38 +1,27 @@
-"""A list of the API as a table: filtered as you type, loaded by pages as you scroll, kept in place when it changes.
-
-Textual's DataTable draws what is visible; this keeps its rows in step with the API and redraws what changed.
-"""
+"""A list of the API as a table: filtered as you type, loaded by pages as you scroll, kept in place when it changes."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rich.text import Text
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import DataTable, Input
-from textual.widgets.data_table import CellDoesNotExist, RowDoesNotExist, RowKey
+from textual.widgets.data_table import RowKey
 
 from tui.calls import Document
+from tui.rows import Cell, Column, Rows
+from tui.told import entitle
 
-PAGE = 200
+PAGE = 100
+MOST = 500
+"""More than so many documents the appliance does not give at once."""
 Source = Callable[[str, int, str | None], Awaitable[tuple[list[Document], str | None]]]
 """(words, limit, cursor) → a page and the next cursor."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """`show` makes a row's cell. `wide`: only where the table has at least so many cells of width."""
-
-    title: str
-    show: Callable[[Document], str | Text]
-    wide: int = 0
-    width: int | None = None
 
 
 class Table(DataTable[Any]):
@@ -46,25 +35,6 @@ class Table(DataTable[Any]):
         if widths != [each.content_width for each in self.ordered_columns]:
             self._clear_caches()
             self.refresh()
-
-
-class Rows(Table):
-    """A table of rows that says when its end comes near."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("g,home", "scroll_top", "Top", show=False),
-        Binding("G,end", "scroll_bottom", "End", show=False),
-        Binding("j", "cursor_down", show=False),
-        Binding("k", "cursor_up", show=False),
-    ]
-
-    class NearEnd(Message):
-        """The last rows are visible."""
-
-    def watch_scroll_y(self, old: float, new: float) -> None:
-        super().watch_scroll_y(old, new)
-        if self.row_count and new + self.size.height >= self.row_count - 5:
-            self.post_message(self.NearEnd())
 
 
 class Listing(Vertical):
@@ -122,12 +92,14 @@ class Listing(Vertical):
         """Each page's cursor and keys."""
         self._next: str | None = None
         self._shown: tuple[Column, ...] = ()
+        self._filled_with = ""
+        """The filter with which the pages were read."""
         self._more = False
         self._words_at = 0
 
     def compose(self) -> ComposeResult:
         yield Input(placeholder="filter: type what to look for, Enter to keep, Esc to clear", id="words", compact=True)
-        yield Rows(cursor_type="row", zebra_stripes=False, header_height=1, cell_padding=1)
+        yield Rows(self._cells)
 
     @property
     def rows(self) -> Rows:
@@ -139,13 +111,7 @@ class Listing(Vertical):
 
     @property
     def chosen(self) -> Document | None:
-        rows = self.rows
-        if not rows.row_count:
-            return None
-        try:
-            return self.documents.get(str(rows.coordinate_to_cell_key(rows.cursor_coordinate).row_key.value))
-        except CellDoesNotExist:
-            return None
+        return self.documents.get(self.rows.chosen or "")
 
     @property
     def chosen_all(self) -> list[Document]:
@@ -156,41 +122,74 @@ class Listing(Vertical):
     # Reading
 
     async def refill(self) -> None:
-        """Read again what is loaded; far down a long list, only the visible pages. May raise ApplianceError."""
-        if len(self._pages) > 3:
-            await self._refill_visible()
-            return
-        wanted = max(PAGE, sum(len(keys) for _, keys in self._pages))
+        """Read again what is visible, and with it what stands around it. May raise ApplianceError."""
         words = self.words
-        items, following = await self.source(words, min(500, wanted), None)
-        pages: list[tuple[str | None, list[Document]]] = [(None, items)]
-        while following and sum(len(page) for _, page in pages) < wanted:
-            cursor = following
-            items, following = await self.source(words, PAGE, cursor)
-            pages.append((cursor, items))
-        if words != self.words:
-            return
-        self._pages = [(cursor, [self.key(each) for each in page]) for cursor, page in pages]
-        self._next = following
-        self._put([each for _, page in pages for each in page])
+        if self._pages and words == self._filled_with:
+            read: set[str | None] = set()
+            while words == self.words and (left := [each for each in self._visible_pages() if each not in read]):
+                read.add(left[0])
+                await self._read_page(left[0], words)
+        else:
+            items, following = await self.source(words, PAGE, None)
+            if words != self.words:
+                return
+            self._filled_with, self._next = words, following
+            self._pages = [(None, [self.key(each) for each in items])]
+            self.documents = {self.key(each): each for each in items}
+        if words == self.words:
+            self._put()
 
-    async def _refill_visible(self) -> None:
-        top, height, row = int(self.rows.scroll_y), self.rows.size.height, 0
-        for index, (cursor, keys) in enumerate(list(self._pages)):
-            if row < top + height and row + len(keys) > top:
-                items, _ = await self.source(self.words, max(len(keys), 1), cursor)
-                found = {self.key(each): each for each in items}
-                for key in keys:
-                    if key in found:
-                        self._set(key, found[key])
-                    elif index:
-                        self._drop(key)
+    def _visible_pages(self) -> list[str | None]:
+        """The cursors of the pages that will have visible rows, from top to bottom."""
+        _, top = self.rows.standing([key for _, keys in self._pages for key in keys])
+        found, row = [], 0
+        for cursor, keys in self._pages:
+            if row <= top + self.rows.size.height and row + len(keys) >= top:
+                found.append(cursor)
             row += len(keys)
+        return found or [None]
+
+    async def _read_page(self, cursor: str | None, words: str) -> None:
+        """Read a page again: what is new comes in, what is gone goes, what was pushed out becomes a page of its own."""
+        old = next((keys for at, keys in self._pages if at == cursor), None)
+        if old is None:
+            return  # it has become one with another meanwhile
+        items, following = await self.source(words, min(MOST, max(PAGE, len(old))), cursor)
+        index = next((i for i, (at, _) in enumerate(self._pages) if at == cursor), None)
+        if index is None or words != self.words:
+            return
+        new = {self.key(each): each for each in items}
+        rest = self._behind(index, list(new)) if following is not None else []
+        if rest:
+            rest[0] = (following, rest[0][1])
+        else:
+            self._next = following
+        before = [(at, [key for key in keys if key not in new]) for at, keys in self._pages[:index]]
+        self._pages = [*before, (cursor, list(new)), *rest]
+        known = self.documents | new
+        self.documents = {key: known[key] for _, keys in self._pages for key in keys}
+
+    def _behind(self, index: int, new: list[str]) -> list[tuple[str | None, list[str]]]:
+        """What follows a page that is another one now: what it pushed out, and the pages behind it."""
+        pages = self._pages[index:]
+        flat = [key for _, keys in pages for key in keys]
+        last = new[-1] if new else ""
+        if last in flat:
+            over = set(flat[: flat.index(last) + 1])
+        elif any(key in flat for key in new):
+            return []  # it reaches farther than what was read
+        else:
+            over = set()  # all of it came in front of what was read
+        rest = [(at, [key for key in keys if key not in over]) for at, keys in pages]
+        rest = [(at, keys) for at, keys in rest if keys]
+        if len(rest) > 1 and len(rest[0][1]) + len(rest[1][1]) <= 2 * PAGE:
+            rest[:2] = [(rest[0][0], rest[0][1] + rest[1][1])]
+        return rest
 
     @on(Rows.NearEnd)
     def _load_more(self, message: Rows.NearEnd) -> None:
         message.stop()
-        if self._next and not self._more:
+        if self._next and not self._more and self.words == self._filled_with:
             self._more = True
             self.run_worker(self._read_more(), exit_on_error=True)
 
@@ -206,90 +205,36 @@ class Listing(Vertical):
         finally:
             self._more = False
         if words == self.words and cursor == self._next:
-            self._pages.append((cursor, [self.key(each) for each in items]))
+            new = {self.key(each): each for each in items if self.key(each) not in self.documents}
+            self._pages.append((cursor, list(new)))
             self._next = following
-            for each in items:
-                self._set(self.key(each), each)
+            self.documents |= new
+            self.rows.put(list(self.documents), changed=False)
             self._title()
 
     # The table
 
-    def _put(self, items: list[Document]) -> None:
-        rows = self.rows
+    def _put(self) -> None:
         self._lay_out()
-        keys = [self.key(each) for each in items]
-        self.marked &= set(keys)
-        if keys == list(self.documents) and rows.row_count == len(keys):
-            for key, each in zip(keys, items, strict=True):
-                if self.documents[key] != each:
-                    self._set(key, each)
-            for key in keys:
-                self._repaint(key)
-        else:
-            at = self.chosen
-            offset, row = rows.scroll_offset, rows.cursor_row
-            with self.app.batch_update():
-                rows.clear()
-                self.documents = {}
-                for each in items:
-                    self._set(self.key(each), each)
-                if at is not None and self.key(at) in self.documents:
-                    row = rows.get_row_index(self.key(at))
-                if items:
-                    rows.move_cursor(row=min(row, len(items) - 1), animate=False, scroll=False)
-                    rows.scroll_to(offset.x, offset.y, animate=False)
+        self.marked &= set(self.documents)
+        self.rows.put(list(self.documents))
         self._title()
-        self.post_message(self.Chosen(self, self.chosen))
 
-    def _cells(self, document: Document) -> list[str | Text]:
+    def _cells(self, key: str) -> list[Cell]:
+        document = self.documents.get(key)
+        if document is None:
+            return [""] * (len(self._shown) + self.marks)  # gone just now; its row follows
         cells = [each.show(document) for each in self._shown]
         if self.marks:
-            cells.insert(0, "☑" if self.key(document) in self.marked else "☐")
+            cells.insert(0, "☑" if key in self.marked else "☐")
         return cells
-
-    def _set(self, key: str, document: Document) -> None:
-        new = key not in self.documents
-        self.documents[key] = document
-        if new:
-            self.rows.add_row(*self._cells(document), key=key)
-        else:
-            self._repaint(key)
-
-    def _repaint(self, key: str) -> None:
-        """Change the cells whose content changed."""
-        rows = self.rows
-        for column, cell in zip(rows.ordered_columns, self._cells(self.documents[key]), strict=True):
-            if rows.get_cell(key, column.key) != cell:
-                rows.update_cell(key, column.key, cell, update_width=True)
-
-    def _drop(self, key: str) -> None:
-        self.documents.pop(key, None)
-        try:
-            self.rows.remove_row(key)
-        except RowDoesNotExist:
-            return
-        for _, keys in self._pages:
-            if key in keys:
-                keys.remove(key)
 
     def _lay_out(self) -> None:
         wanted = tuple(each for each in self.columns if self.size.width >= each.wide)
-        if wanted == self._shown:
-            return
-        self._shown = wanted
-        rows = self.rows
-        known, row, offset = list(self.documents.values()), rows.cursor_row, rows.scroll_offset
-        rows.clear(columns=True)
-        if self.marks:
-            rows.add_column("", width=1, key="mark")
-        for each in wanted:
-            rows.add_column(each.title, width=each.width, key=each.title)
-        self.documents = {}
-        for document in known:
-            self._set(self.key(document), document)
-        if known:
-            rows.move_cursor(row=min(row, len(known) - 1), animate=False, scroll=False)
-            rows.scroll_to(offset.x, offset.y, animate=False)
+        if wanted != self._shown:
+            self._shown = wanted
+            mark: list[tuple[str, int | None]] = [("", 1)] if self.marks else []
+            self.rows.lay_out([*mark, *((each.title, each.width) for each in wanted)])
 
     def on_resize(self, event: events.Resize) -> None:
         if self.documents:
@@ -297,14 +242,18 @@ class Listing(Vertical):
 
     def _title(self) -> None:
         count = len(self.documents)
-        rows = self.rows
-        rows.border_title = self.title
         found = f"{count}{'+' if self._next else ''}"
         if self.words:
             found = f"{found} with “{self.words}”"
         if self.marked:
             found += f", {len(self.marked)} marked"
-        rows.border_subtitle = found if count else f"{self.empty}{f' with “{self.words}”' if self.words else ''}"
+        nothing = f"{self.empty}{f' with “{self.words}”' if self.words else ''}"
+        entitle(self.rows, self.title, found if count else nothing)
+
+    def begin_anew(self, title: str) -> None:
+        """It shows something else from the next `refill` on."""
+        self.title = title
+        self._pages = []
 
     def say_empty(self, text: str) -> None:
         """Why there is nothing to show."""
@@ -345,15 +294,13 @@ class Listing(Vertical):
             self.remove_class("-filtering")
         self.rows.focus()
 
-    @on(DataTable.RowHighlighted)
-    def _highlighted(self, message: DataTable.RowHighlighted) -> None:
+    @on(Rows.Moved)
+    def _moved(self, message: Rows.Moved) -> None:
         message.stop()
-        if message.data_table.row_count and message.cursor_row >= message.data_table.row_count - 20:
-            self.rows.post_message(Rows.NearEnd())
         self.post_message(self.Chosen(self, self.chosen))
 
-    @on(DataTable.RowSelected)
-    def _selected(self, message: DataTable.RowSelected) -> None:
+    @on(Rows.Opened)
+    def _opened(self, message: Rows.Opened) -> None:
         message.stop()
         self.post_message(self.Opened(self, self.chosen))
 
@@ -362,6 +309,6 @@ class Listing(Vertical):
         document = self.chosen
         if self.marks and document is not None and self.rows.has_focus:
             self.marked ^= {self.key(document)}
-            self._repaint(self.key(document))
+            self.rows.change(self.key(document))
             self._title()
-            self.rows.action_cursor_down()
+            self.rows.action_move(1)

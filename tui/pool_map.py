@@ -17,7 +17,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.cache import LRUCache
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -26,6 +25,7 @@ from textual.strip import Strip
 from tui import show
 from tui.calls import Document
 from tui.themes import NO_COLOUR, holder_colour, sign
+from tui.told import entitle
 
 if TYPE_CHECKING:
     from tui.app import ConsoleApp
@@ -98,8 +98,9 @@ class PoolMap(ScrollView, can_focus=True):
         self.cursor = 0
         self.details: OrderedDict[str, tuple[float, Document]] = OrderedDict()
         self._starts: list[int] = [0]
-        self._drawn: LRUCache[tuple[object, ...], Strip] = LRUCache(600)
-        self._version = 0
+        self._index: dict[str, int] = {}
+        self._drawn: dict[str, dict[tuple[object, ...], Strip]] = {}
+        """Each server's lines that were drawn since it last changed."""
         self._asked: dict[str, float] = {}
 
     @property
@@ -111,26 +112,51 @@ class PoolMap(ScrollView, can_focus=True):
     def show_servers(self, servers: list[Document], more: bool = False) -> None:
         """The pool's servers in the order of their names."""
         at = self.place(self.cursor)[0] if self.servers else None
+        before = self.servers
         self.servers = servers
-        self._lay_out(at["id"] if at else None)
+        if len(before) == len(servers) and all(
+            old["id"] == new["id"] and old["gpus"] == new["gpus"] for old, new in zip(before, servers, strict=True)
+        ):
+            for old, new in zip(before, servers, strict=True):
+                if old != new:
+                    self._redraw(new["id"])
+        else:
+            self._lay_out(at["id"] if at else None)
         gpus = sum(each["gpus"] for each in servers)
-        self.border_subtitle = f"{len(servers)}{'+' if more else ''} servers, {gpus} GPUs" if servers else ""
+        told = f"{len(servers)}{'+' if more else ''} servers, {gpus} GPUs" if servers else ""
+        entitle(self, str(self.border_title or ""), told)
 
     def show_details(self, details: list[Document]) -> None:
         """What is on some servers now."""
         now = time.monotonic()
         for each in details:
+            changed = self.detail(each["id"]) != each
             self.details[each["id"]] = now, each
             self.details.move_to_end(each["id"])
             self._asked.pop(each["id"], None)
+            if changed:
+                self._redraw(each["id"])
         while len(self.details) > KNOWN:
-            self.details.popitem(last=False)
-        self.forget_drawn()
+            self._drawn.pop(self.details.popitem(last=False)[0], None)
 
-    def forget_drawn(self) -> None:
-        self._version += 1
+    def _redraw(self, server: str) -> None:
+        """Draw a server's lines anew, where they are visible."""
+        self._drawn.pop(server, None)
+        index = self._index.get(server)
+        if index is None:
+            return
+        top, height = self.scroll_offset.y, self.scrollable_content_region.height
+        first, last = max(self._starts[index], top), min(self._starts[index + 1], top + height)
+        if first < last:
+            self.refresh(Region(0, first - top, self.size.width, last - first))
+
+    def forget_drawn(self, *_: object) -> None:
+        """Draw everything anew."""
         self._drawn.clear()
         self.refresh()
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, self.forget_drawn)
 
     def detail(self, server: str) -> Document | None:
         known = self.details.get(server)
@@ -141,6 +167,7 @@ class PoolMap(ScrollView, can_focus=True):
 
     def _lay_out(self, keep: str | None = None) -> None:
         self._starts = [0, *accumulate(self._lines_of(each) for each in self.servers)]
+        self._index = {each["id"]: index for index, each in enumerate(self.servers)}
         if keep is not None:
             for index, each in enumerate(self.servers):
                 if each["id"] == keep:
@@ -195,15 +222,17 @@ class PoolMap(ScrollView, can_focus=True):
         line = self.scroll_offset.y + y
         if line >= self._starts[-1]:
             return Strip.blank(width, self.rich_style)
-        key = (line, width, line == self.cursor and self.has_focus, self._version)
-        strip = self._drawn.get(key)
+        server, number = self.place(line)
+        lit = line == self.cursor and self.has_focus
+        drawn = self._drawn.setdefault(server["id"], {})
+        key = (number, width, lit)
+        strip = drawn.get(key)
         if strip is None:
             strip = self._draw(line, width)
-            if line == self.cursor:
+            if lit:
                 focus = self.get_component_rich_style("pool-map--cursor")
-                if self.has_focus:
-                    strip = Strip([_lit(each, focus) for each in strip])
-            self._drawn[key] = strip
+                strip = Strip([_lit(each, focus) for each in strip])
+            drawn[key] = strip
         return strip
 
     def _draw(self, line: int, width: int) -> Strip:

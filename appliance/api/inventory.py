@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+import hashlib
+from typing import Annotated
 
-from appliance.api.paging import audit, fetch
+from fastapi import APIRouter, Header, Request, Response
+
+from appliance.api.paging import audit, etag, fetch
 from appliance.api.problems import ProblemError, answers
 from appliance.api.schemas import (
     InventoryDatastore,
@@ -38,8 +41,18 @@ def _followed(request: Request, id: str) -> Followed:
     return found
 
 
-@router.get("/vcenters/{id}/inventory", responses=answers(404))
-def get_inventory(request: Request, caller: Reader, id: str) -> InventoryShown:
+@router.get(
+    "/vcenters/{id}/inventory",
+    response_model=InventoryShown,
+    responses={**answers(404), 304: {"description": "It is the one that If-None-Match names"}},
+)
+def get_inventory(
+    request: Request,
+    response: Response,
+    caller: Reader,
+    id: str,
+    if_none_match: Annotated[str | None, Header(description="The ETag of the inventory that you have")] = None,
+) -> InventoryShown | Response:
     """Hosts with their GPUs, VMs, networks: kept up by vCenter itself, so asking costs vCenter nothing."""
     followed = _followed(request, id)
     seen = followed.seen()
@@ -47,6 +60,10 @@ def get_inventory(request: Request, caller: Reader, id: str) -> InventoryShown:
         why = str(followed.error) if followed.error else "it was added just now: ask again in a moment"
         raise ProblemError(503, f"there is no inventory of {followed.name} yet: {why}", {"Retry-After": "2"})
     inventory = seen.inventory
+    version = f"{seen.at.isoformat()} {seen.stale} {sorted((each.id, each.tag.value) for each in followed.tags())}"
+    response.headers["ETag"] = etag(hashlib.sha256(version.encode()).hexdigest()[:32])
+    if if_none_match is not None and response.headers["ETag"] in [each.strip() for each in if_none_match.split(",")]:
+        return Response(status_code=304, headers={"ETag": response.headers["ETag"]})
     tags = {each.id: each.tag.value for each in followed.tags()}
     ours = {vm.id for vm in servers(inventory)}
     rdma = {nic.switch for host in inventory.hosts.values() for nic in host.rdma_nics if nic.switch}

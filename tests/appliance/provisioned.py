@@ -49,8 +49,8 @@ def server_wanted(**changes: Any) -> dict[str, Any]:
     }
 
 
-def data_centre(public_key: str) -> dict[str, Any]:
-    """The default one; its client VMs let this key in."""
+def data_centre(public_key: str, *, bare: bool = False) -> dict[str, Any]:
+    """The default one; its client VMs let this key in. A bare one passes no card through; its clients are on."""
     content: dict[str, Any] = yaml.safe_load(DEFAULT_INVENTORY.read_text())
     account = {"name": "gpuferry", "sudo": "ALL=(ALL) NOPASSWD:ALL", "ssh_authorized_keys": [public_key]}
     user_data = "#cloud-config\n" + yaml.safe_dump({"users": [account]})
@@ -60,6 +60,12 @@ def data_centre(public_key: str) -> dict[str, Any]:
                 "guestinfo.userdata": base64.b64encode(user_data.encode()).decode(),
                 "guestinfo.userdata.encoding": "base64",
             }
+            if bare:
+                machine["power"] = "on"
+    if bare:
+        for host in content["datacenters"][0]["clusters"][0]["hosts"]:
+            for gpu in host["gpus"]:
+                gpu["passthrough"] = False
     return content
 
 
@@ -127,15 +133,18 @@ class GuestSite(ProvisioningSite):
 
 
 @contextlib.contextmanager
-def guest_site(folder: Path, database: str, *, pace: float = 0.005) -> Iterator[GuestSite]:
-    """A running appliance that guests reach, a vCenter whose machines are sandboxes, and a bundle."""
+def guest_site(folder: Path, database: str, *, pace: float = 0.005, bare: bool = False) -> Iterator[GuestSite]:
+    """A running appliance that guests reach, a vCenter whose machines are sandboxes, and a bundle.
+
+    `bare`: the appliance was told of no vCenter yet, and no card is passed through.
+    """
     try:
         demand_possible()
     except SandboxError as impossible:
         pytest.skip(str(impossible))
     key = folder / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    content = data_centre(key.with_suffix(".pub").read_text().strip())
+    content = data_centre(key.with_suffix(".pub").read_text().strip(), bare=bare)
     # Most folders of this machine are part of a guest already; these may lie elsewhere.
     seen = [
         each for each in (Path(sys.prefix), Path(sys.base_prefix), PROGRAMS, TESTS) if each.parts[1] not in OVERLAID
@@ -149,7 +158,10 @@ def guest_site(folder: Path, database: str, *, pace: float = 0.005) -> Iterator[
             site.serve()
             build_bundle(site.folder, installed=True)
             site.await_up(PATIENCE_S)
-            site.add_vcenter(simulation)
+            if bare:
+                site.simulation = simulation
+            else:
+                site.add_vcenter(simulation)
             site.patch_settings(ssh_key=key.read_text())
             yield site
         finally:

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 from provisioning_site import ProvisioningSite
 from service_site import ENVIRONMENT, ServiceSite
+from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import Button
 from textual.widgets.tree import TreeNode
@@ -177,6 +178,28 @@ async def confirm(pilot: Pilot[int], key: str) -> None:
     await until(pilot, lambda: not isinstance(pilot.app.screen, ConfirmDialog), "taken")
 
 
+def run_on_screen(app: App[Any], id_: str) -> Document | None:
+    return app.query_one("#runs", Listing).documents.get(id_)
+
+
+async def in_state(pilot: Pilot[int], id_: str, *states: str) -> Document:
+    """Wait until the list of runs shows a run in one of these states, by itself."""
+    app = pilot.app
+    await until(pilot, lambda: (run_on_screen(app, id_) or {"state": ""})["state"] in states, f"{id_} is {states}")
+    run = run_on_screen(app, id_)
+    assert run is not None
+    return run
+
+
+async def newest(pilot: Pilot[int], site: ProvisioningSite, kind: str, subject: str) -> str:
+    """The run that was just started from the console; the cursor is on it."""
+    listing = pilot.app.query_one("#runs", Listing)
+    told = await asyncio.to_thread(site.get, f"/v1/runs?kind={kind}&subject={subject}")
+    id_ = str(told["items"][0]["id"])
+    await choose(pilot, listing, lambda each: each["id"] == id_, f"{kind} {subject} is listed")
+    return id_
+
+
 def readings_of(name: str, count: int, heat: list[int], busy: list[int]) -> list[list[str]]:
     """What a daemon measures: temperatures in °C and use in % of its GPUs."""
     made = [["disk.free", "52000", ""], ["files.limit", "65536", ""], ["driver.version", "580.65", ""]]
@@ -192,9 +215,11 @@ def readings_of(name: str, count: int, heat: list[int], busy: list[int]) -> list
     return made
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str = "") -> None:
+async def until(
+    pilot: Pilot[Any], condition: Callable[[], object], what: str = "", seconds: float = PATIENCE_S
+) -> None:
     """Let the console work until something is so."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"it did not come to pass: {what}\n{screen_text(pilot.app)}\n"
         await pilot.pause(0.02)

@@ -5,13 +5,25 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from console_site import at_item, choose, confirm, console, form_for, go_to, press_button, showing, shows, until
+from console_site import (
+    at_item,
+    choose,
+    confirm,
+    console,
+    form_for,
+    go_to,
+    in_state,
+    newest,
+    press_button,
+    run_on_screen,
+    showing,
+    shows,
+    until,
+)
 from provisioning_site import PATIENCE_S, ProvisioningSite
-from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select
 
 from tui.app import ConsoleApp
-from tui.calls import Document
 from tui.dialogs.confirm import ConfirmDialog
 from tui.dialogs.form import Form
 from tui.dialogs.run_form import RunForm
@@ -21,29 +33,6 @@ from tui.panes.runs import RunsPane, part_done
 from tui.panes.vcenter import VcenterPane
 
 READY_HOST, AT_ONCE, NEEDS_REBOOT = (f"esx-0{number}.example.test" for number in (1, 2, 3))
-
-
-def run_on_screen(app: ConsoleApp, id_: str) -> Document | None:
-    return app.query_one("#runs", Listing).documents.get(id_)
-
-
-async def in_state(pilot: Pilot[int], id_: str, *states: str) -> Document:
-    """Wait until the list of runs shows a run in one of these states, by itself."""
-    app = pilot.app
-    assert isinstance(app, ConsoleApp)
-    await until(pilot, lambda: (run_on_screen(app, id_) or {"state": ""})["state"] in states, f"{id_} is {states}")
-    run = run_on_screen(app, id_)
-    assert run is not None
-    return run
-
-
-async def newest(pilot: Pilot[int], site: ProvisioningSite, kind: str, subject: str) -> str:
-    """The run that was just started from the console; the cursor is on it."""
-    listing = pilot.app.query_one("#runs", Listing)
-    told = await asyncio.to_thread(site.get, f"/v1/runs?kind={kind}&subject={subject}")
-    id_ = str(told["items"][0]["id"])
-    await choose(pilot, listing, lambda each: each["id"] == id_, f"{kind} {subject} is listed")
-    return id_
 
 
 def gpu_states(app: ConsoleApp, host: str) -> list[str]:
@@ -81,7 +70,7 @@ def test_passthrough_is_tried_as_a_dry_run_then_run_to_its_end(vcenter_site: Pro
             await at_item(pilot, "host", AT_ONCE)
             before = await asyncio.to_thread(runs)
             form = await form_for(pilot, "p")
-            assert shows(app, "Dry run", "Find the host")
+            await until(pilot, lambda: shows(app, "Dry run", "Find the host"), "the dry run")
             assert await asyncio.to_thread(runs) == before, "a dry run leaves nothing behind"
             (call,) = form.calls(form.values()[0])
             assert call.command.startswith("gpuferry runs start passthrough vcenter=lab host=")
@@ -146,7 +135,7 @@ def test_a_server_form_has_sane_defaults_and_checks_as_you_type(vcenter_site: Pr
             assert len(values["gpus"]) == 2
             assert values["memory_mib"] >= 1.5 * 2 * 40 * 1024
             assert values["template"] == "gpuferry-template"
-            assert shows(app, "Dry run", "Create the server's virtual machine")
+            await until(pilot, lambda: shows(app, "Dry run", "Create the server's virtual machine"), "the dry run")
             for name, typed, told in (
                 ("name", "client-01", "there is a VM of this name already"),
                 ("name", "gpu 1", "letters, digits"),

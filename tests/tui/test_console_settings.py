@@ -250,8 +250,8 @@ def test_a_certificate_that_nobody_vouches_for_is_said(vcenter_site: Provisionin
             assert "Traceback" not in screen_text(app)
 
     asyncio.run(scenario("", "its certificate is not trusted: name the appliance's ca.pem with --ca"))
-    asyncio.run(scenario(str(tmp_path / "empty.pem"), "empty.pem cannot be used"))
-    asyncio.run(scenario(str(tmp_path / "none.pem"), "none.pem cannot be used"))
+    asyncio.run(scenario(str(tmp_path / "empty.pem"), "empty.pem", "cannot be used"))
+    asyncio.run(scenario(str(tmp_path / "none.pem"), "none.pem", "cannot be used"))
 
 
 def test_a_read_token_opens_no_form(console_site: ConsoleSite) -> None:

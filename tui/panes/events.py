@@ -11,8 +11,9 @@ from tui import show
 from tui.appliance import Event
 from tui.calls import Call, Document, get
 from tui.dialogs.facts import FactsDialog
-from tui.listing import Column, Listing
+from tui.listing import Listing
 from tui.pane import PartsPane
+from tui.rows import Column
 
 
 class EventsPane(PartsPane):

@@ -9,14 +9,15 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.widgets import Static
 
 from tui import show
 from tui.calls import Call, Document, get
 from tui.dialogs.support_bundle import SupportBundleDialog
-from tui.listing import Column, Listing
+from tui.listing import Listing
 from tui.pane import Pane
+from tui.rows import Column
 from tui.themes import sign
+from tui.told import Told
 
 ORDER = ("failed", "warning", "unknown", "ok")
 
@@ -58,7 +59,7 @@ class HealthPane(Pane):
         )
         with VerticalScroll(id="about", can_focus=False) as about:
             about.border_title = "What it means, what to do"
-            yield Static(id="meaning")
+            yield Told(id="meaning")
 
     @property
     def listing(self) -> Listing:
@@ -89,12 +90,12 @@ class HealthPane(Pane):
     def _explain(self, message: Listing.Chosen) -> None:
         message.stop()
         each = message.document
-        told = self.query_one("#meaning", Static)
+        told = self.query_one("#meaning", Told)
         if each is None:
-            told.update("")
+            told.tell("")
             return
         mark, colour = sign(each["state"])
-        told.update(
+        told.tell(
             Text.assemble(
                 (f"{mark} {each['check']} is {each['value']}", f"bold {self.console.colour(colour)}"),
                 f", should be {each['threshold']}\n",
@@ -107,7 +108,7 @@ class HealthPane(Pane):
     def action_only_bad(self) -> None:
         """Leave out what is ok, or show it again."""
         self.only_bad = not self.only_bad
-        self.listing.title = "What is wrong" if self.only_bad else "Health checks"
+        self.listing.begin_anew("What is wrong" if self.only_bad else "Health checks")
         self.refresh_soon(0.01)
 
     @work

@@ -17,9 +17,10 @@ from tui.dialogs.client import ClientDialog
 from tui.dialogs.confirm import ConfirmDialog
 from tui.dialogs.facts import FactsDialog
 from tui.dialogs.server import release_dialog
-from tui.listing import Column, Listing
+from tui.listing import Listing
 from tui.pane import PartsPane
 from tui.panes.pool import wanted
+from tui.rows import Column
 from tui.themes import holder_colour
 
 LIVE_STATES = ["queued", "granted", "active"]
@@ -144,7 +145,7 @@ class LeasesPane(PartsPane):
     def action_all(self) -> None:
         """Show ended leases as well, or not."""
         self.ended_too = not self.ended_too
-        self.query_one("#leases", Listing).title = "Leases, ended too" if self.ended_too else "Leases"
+        self.query_one("#leases", Listing).begin_anew("Leases, ended too" if self.ended_too else "Leases")
         self.refresh_soon(0.01)
 
     @work

@@ -18,9 +18,11 @@ from tui.calls import Call, Document, at, get
 from tui.dialogs.drain import DrainDialog
 from tui.dialogs.facts import FactsDialog
 from tui.dialogs.server import ServerDialog
-from tui.listing import Column, Listing
+from tui.listing import Listing
 from tui.pane import FilteredPane
 from tui.pool_map import PoolMap
+from tui.rows import Column
+from tui.told import entitle
 
 MOST_AT_ONCE = 48
 OUTLINE_EVERY_S = 30.0
@@ -42,10 +44,12 @@ class Gauge(Vertical):
         yield Sparkline([], summary_function=max)
 
     def put(self, title: str, value: str, past: list[float], most: float | None = None) -> None:
-        self.query_one(Label).update(Text.assemble((value, "bold"), " ", (title, "dim")))
+        self.query_one(Label).update(Text.assemble((value, "bold"), " ", (title, "dim")), layout=False)
         # A sparkline scales to its own extremes: the two ends fix the scale, where a full scale means something.
         line = self.query_one(Sparkline)
-        line.data = [0.0, *past, most] if most else past
+        data = [0.0, *past, most] if most else past
+        if line.data != data:
+            line.data = data
         line.display = bool(past)
 
 
@@ -117,7 +121,8 @@ class PoolPane(FilteredPane):
             self._outline_at = now
             servers = await self.appliance.every(get("/v1/pool/servers", words=self.words))
             self.map.show_servers(servers)
-            self.map.border_title = "Pool" + (f" with “{self.words}”" if self.words else "")
+            title = "Pool" + (f" with “{self.words}”" if self.words else "")
+            entitle(self.map, title, str(self.map.border_subtitle or ""))
         visible = self.map.visible_servers()[:MOST_AT_ONCE]
         if visible:
             self.map.show_details(await self.appliance.send(get("/v1/pool/map", server=visible)))

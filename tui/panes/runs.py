@@ -10,14 +10,16 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import DataTable, Log, ProgressBar, Static
+from textual.widgets import DataTable, Log, ProgressBar
 
 from tui import show
 from tui.calls import Call, Document, at, get
 from tui.dialogs.confirm import ConfirmDialog
 from tui.dialogs.facts import FactsDialog
-from tui.listing import Column, Listing, Table
+from tui.listing import Listing, Table
 from tui.pane import Pane
+from tui.rows import Column
+from tui.told import Told, entitle
 
 UNDER_WAY = ("queued", "running", "cancelling", "rolling-back")
 TITLES = {
@@ -107,15 +109,14 @@ class RunsPane(Pane):
         )
         with Vertical(id="run"):
             with Horizontal(id="head"):
-                yield Static(id="told")
+                yield Told(id="told")
                 yield ProgressBar(total=1.0, show_eta=False)
-            yield Static(id="why", markup=False)
+            yield Told(id="why", markup=False)
             with Vertical(id="detail"):
                 yield Table(id="steps", cursor_type="row", cell_padding=1)
                 yield Log(id="log", auto_scroll=True, max_lines=2000)
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.query_one("#steps", DataTable).add_columns("Step", "State", "Took", "Found → did")
 
     @property
@@ -145,13 +146,13 @@ class RunsPane(Pane):
         self.query_one("#run", Vertical).display = run is not None
         if run is None:
             return
-        self.query_one("#run", Vertical).border_title = f"{title_of(run)} {run['subject']}"
+        entitle(self.query_one("#run", Vertical), f"{title_of(run)} {run['subject']}", "")
         took = show.between(run["started_at"], run["ended_at"])
         told = Text.assemble(self.state(run["state"]), f"  {took}  {run['id']}")
-        self.query_one("#told", Static).update(told)
+        self.query_one("#told", Told).tell(told)
         self.query_one(ProgressBar).update(progress=part_done(run))
-        why = self.query_one("#why", Static)
-        why.update(run["error"] + (f"\n→ {run['remedy']}" if run["remedy"] else ""))
+        why = self.query_one("#why", Told)
+        why.tell(run["error"] + (f"\n→ {run['remedy']}" if run["remedy"] else ""))
         why.display = bool(run["error"])
         table = self.query_one("#steps", DataTable)
         row = table.cursor_row
@@ -190,7 +191,7 @@ class RunsPane(Pane):
     def action_only_now(self) -> None:
         """Only runs under way, or all."""
         self.only_now = not self.only_now
-        self.listing.title = "Runs under way" if self.only_now else "Runs"
+        self.listing.begin_anew("Runs under way" if self.only_now else "Runs")
         self.refresh_soon(0.01)
 
     @work

@@ -10,13 +10,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Static, TabbedContent, TabPane
+from textual.widgets import TabbedContent, TabPane
 
 from tui import administration, show
 from tui.calls import Call, Document, at, get
 from tui.dialogs.facts import FactsDialog
-from tui.listing import Column, Listing, Source
+from tui.listing import Listing, Source
 from tui.pane import PartsPane
+from tui.rows import Column
+from tui.told import Told
 
 PATHS = {
     "settings": "/v1/settings",
@@ -65,7 +67,7 @@ class SettingsPane(PartsPane):
                 with TabPane(title, id=f"room-{name}"):
                     yield listing
         with VerticalScroll(id="about", can_focus=False):
-            yield Static(id="meaning", markup=False)
+            yield Told(id="meaning", markup=False)
 
     def _listings(self) -> list[tuple[str, str, Listing]]:
         def made(name: str, title: str, columns: list[Column], **more: Any) -> tuple[str, str, Listing]:
@@ -235,7 +237,7 @@ class SettingsPane(PartsPane):
                 if key in about
             ]
             text = f"{about.get('description', '')} {'; '.join(bounds)}"
-        self.query_one("#meaning", Static).update(text)
+        self.query_one("#meaning", Told).tell(text)
 
     # Changing
 

@@ -10,7 +10,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
-from textual.widgets import Input, Static, Tree
+from textual.widgets import Input, Tree
 
 from tui import provisioning, show
 from tui.appliance import ApplianceError, RefusedError
@@ -19,6 +19,7 @@ from tui.dialogs.drain import DrainDialog
 from tui.dialogs.form import Form
 from tui.inventory_tree import InventoryTree, Item
 from tui.pane import FilteredPane
+from tui.told import Told, entitle
 
 
 class VcenterPane(FilteredPane):
@@ -59,7 +60,7 @@ class VcenterPane(FilteredPane):
             yield tree
             with VerticalScroll(id="about", can_focus=False) as about:
                 about.border_title = "State and next step"
-                yield Static(id="facts")
+                yield Told(id="facts")
 
     @property
     def tree_(self) -> InventoryTree:
@@ -73,15 +74,16 @@ class VcenterPane(FilteredPane):
         known: list[tuple[Document, Document | None, str]] = []
         for each in await self.appliance.every(get("/v1/vcenters")):
             try:
-                known.append((each, await self.appliance.send(get(at("vcenters", each["id"], "inventory"))), ""))
+                call = get(at("vcenters", each["id"], "inventory"))
+                known.append((each, await self.appliance.send_unless_known(call), ""))
             except RefusedError as refused:
                 known.append((each, None, str(refused)))
         self.tree_.show_inventory(known, self.words)
         hosts = sum(len(inventory["hosts"]) for _, inventory, _ in known if inventory)
         gpus = sum(len(host["gpus"]) for _, inventory, _ in known if inventory for host in inventory["hosts"])
-        self.tree_.border_subtitle = (
-            f"{hosts} hosts, {gpus} GPUs" if known else "no vCenter yet: press a to add one"
-        ) + (f", {len(self.tree_.marked)} VMs marked" if self.tree_.marked else "")
+        told = f"{hosts} hosts, {gpus} GPUs" if known else "no vCenter yet: press a to add one"
+        marked = f", {len(self.tree_.marked)} VMs marked" if self.tree_.marked else ""
+        entitle(self.tree_, "vCenter", told + marked)
         self._explain()
 
     @on(Tree.NodeHighlighted)
@@ -90,18 +92,18 @@ class VcenterPane(FilteredPane):
 
     def _explain(self) -> None:
         item = self.tree_.item
-        told = self.query_one("#facts", Static)
+        told = self.query_one("#facts", Told)
         about = self.query_one("#about", VerticalScroll)
         if item is None:
-            told.update("")
+            told.tell("")
             return
-        about.border_title = f"{'vCenter' if item.kind == 'vcenter' else item.kind} {item.document['name']}"
+        entitle(about, f"{'vCenter' if item.kind == 'vcenter' else item.kind} {item.document['name']}", "")
         table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
         table.add_column()
         for name, value in self._facts(item):
             table.add_row(name, value)
-        told.update(table)
+        told.tell(table)
 
     def _facts(self, item: Item) -> list[tuple[str, str | Text]]:
         each = item.document
