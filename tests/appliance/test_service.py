@@ -430,6 +430,7 @@ def test_the_support_bundle_holds_no_secret(site: ServiceSite, api: httpx.Client
         assert secret not in text
 
 
+LONGEST_URL = 60_000
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -457,6 +458,10 @@ def test_every_operation_keeps_its_description(site: ServiceSite) -> None:
                 if "wait_s" in (case.query or {}):
                     case.query["wait_s"] = 0
                 response = case.call(session=session, headers=headers, verify=trust)
+                if len(response.request.url or "") > LONGEST_URL:
+                    # The HTTP server refuses it, no operation sees it (uvicorn with h11: 64 KiB a head).
+                    assert (response.status_code, response.text) == (400, "Invalid HTTP request received.")
+                    return
                 answers.add(response.status_code)
                 case.validate_response(response, checks=CHECKS)
 
