@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 HOUSEKEEPING_S = 3600.0
 UP_LOOK_S = 0.1
 RENEW_CERTIFICATE_DAYS = 30
+LONGEST_HEAD = 65536
+"""Bytes of a request ahead of its content, however it arrives; a longer one is refused with 400 at once."""
 
 
 def serve(site: Site) -> int:
@@ -62,6 +64,7 @@ def serve(site: Site) -> int:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=2,
+            h11_max_incomplete_event_size=LONGEST_HEAD,
         )
     )
     threading.Thread(target=_say_when_up, args=(server, standing, stopping), name="standing", daemon=True).start()
