@@ -99,7 +99,7 @@ struct Code {
     uint32_t static_shared_bytes = 0;
     uint32_t dynamic_shared_start = 0;  // in the shared window
     uint32_t local_bytes = 0;           // per thread: deepest chain of calls
-    bool unbounded_stack = false;       // recursion or calls through pointers
+    bool unbounded_stack = false;       // recursion, calls through pointers, alloca
     uint32_t registers = 0;             // estimate, in 32-bit registers
 };
 

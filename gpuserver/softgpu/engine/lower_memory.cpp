@@ -421,6 +421,7 @@ bool Lowering::memory(const Instruction& i, const Modifiers& m) {
             const int32_t d = write(operand(0), m.type());
             const int32_t t = bytes == 8 ? d : temporary(8);
             emit(stack_allocate, t, size).inst.imm = operand_count() > 2 ? operand(2).value : 8;
+            code_->unbounded_stack = true;  // how much is known when it runs
             if (bytes == 4) emit(find_narrowing(), d, t);
             return true;
         }

@@ -257,6 +257,22 @@ def test_stack_of_a_function() -> None:
     assert run(text) == [t + 1 for t in range(32)]
 
 
+def test_memory_that_a_thread_takes_from_its_stack() -> None:
+    """No call in sight: how much stack the kernel needs is known only when it runs."""
+    body = """
+    add.u32 %r1, %t, 100;
+    cvt.u64.u32 %d1, %r1;
+    alloca.u64 %d2, %d1, 16;
+    add.u64 %d3, %d2, %d1;
+    st.local.u8 [%d3-1], %t;
+    ld.local.u8 %r0, [%d3-1];
+"""
+    assert run(kernel(body)) == list(range(32))
+    with pytest.raises(EngineError) as failure:
+        run(kernel(body.replace("100", "0x7fffffff")))
+    assert failure.value.fault == "stack_overflow"
+
+
 def test_linking_of_several_texts() -> None:
     first = (
         HEAD
