@@ -1,10 +1,13 @@
 // Copies between GPUs of two servers, and streams that wait for events of another server.
 #include "between_servers.h"
 
+#include <memory>
 #include <vector>
 
 #include "copies.h"
+#include "host_functions.h"
 #include "peers.h"
+#include "twins.h"
 
 namespace gpuferry {
 namespace {
@@ -110,8 +113,17 @@ CUresult cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUdevice
     return copy_between_peers(to, from, ByteCount, hStream, false);
 }
 
-// A stream of one server cannot wait for an event of another by itself: this thread waits, so that what it posts to the
-// stream from now on comes after the event.
+namespace {
+
+void CUDA_CB await_event(void* waiting) {
+    const std::unique_ptr<Call> call(static_cast<Call*>(waiting));
+    call->await(false);
+}
+
+}  // namespace
+
+// A stream of one server cannot wait for an event of another by itself: in the stream's turn, a host function of this
+// process waits for what the event's server answers. That is asked for now, because the event may be recorded anew.
 CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned Flags) {
     const Handle event = to_handle(hEvent), stream = resolve_stream(hStream);
     const bool known = handles_table().living(Kind::event, event) &&
@@ -121,7 +133,17 @@ CUresult cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned Flags) {
     }
     bool capturing = false;
     if (const CUresult failure = ask_capturing(hStream, capturing)) return failure;
-    return capturing ? CUDA_ERROR_STREAM_CAPTURE_ISOLATION : shim::cuEventSynchronize(hEvent);
+    if (capturing) return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
+    if (const CUresult failure = prepare_device_work(client().server_of(event))) return failure;
+    auto call = std::make_unique<Call>(Op::wait_event);
+    call->handle(Kind::event, hEvent);
+    if (!call->begin(false)) return call->result();
+    const CUresult result = post_host_function(hStream, {await_event, call.get(), nullptr, nullptr});
+    if (result)
+        call->await(false);
+    else
+        call.release();  // the function's, from now on
+    return result;
 }
 
 // What a GPU can do with another's memory: between two servers, nothing.

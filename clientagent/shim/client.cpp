@@ -1,12 +1,18 @@
 #include "client.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <thread>
 
 #include "contexts.h"
 #include "deliveries.h"
@@ -14,6 +20,7 @@
 #include "entry.h"
 #include "handshake.h"
 #include "settings.h"
+#include "visible_devices.h"
 
 namespace gpuferry {
 namespace {
@@ -25,7 +32,6 @@ constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACC
                                       CU_DEVICE_ATTRIBUTE_DIRECT_MANAGED_MEM_ACCESS_FROM_HOST,
                                       CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED,
                                       CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
-                                      CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED,
                                       CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED,
                                       CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED};
 
@@ -40,6 +46,27 @@ void reserve(uint64_t base, uint64_t size) {
         throw HandshakeError("this program already uses the addresses of the GPU server's device memory (" +
                              std::string(std::strerror(errno)) + ")");
     }
+}
+
+// Server `number` of `count` puts its window into its own part of the addresses where windows may be; until they are
+// there, the other parts count as taken.
+std::vector<Window> windows_of_others(size_t number, size_t count) {
+    constexpr uint64_t first = 0x2000'0000'0000, end = 0x5400'0000'0000, all = 1ull << 47, gibibyte = 1ull << 30;
+    if (count == 1) return {};
+    const uint64_t part = (end - first) / count / gibibyte * gibibyte;
+    const uint64_t start = first + number * part;
+    return {{0, start}, {start + part, all - start - part}};
+}
+
+std::string uuid_text(const CUuuid& uuid) {
+    std::string text = "GPU-";
+    for (size_t i = 0; i < sizeof uuid.bytes; ++i) {
+        char digits[3];
+        std::snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(uuid.bytes[i]));
+        if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+        text += digits;
+    }
+    return text;
 }
 
 void forget_session_in_child() {
@@ -57,18 +84,64 @@ Client& client() {
 
 void Client::open() {
     const std::vector<ServerSettings> all = server_settings();
-    for (const ServerSettings& each : all) open_session(each);
+    for (size_t i = 0; i < all.size(); ++i) {
+        servers_.push_back(std::make_unique<Server>());
+        servers_.back()->number = static_cast<unsigned>(i);
+        servers_.back()->address = all[i].address;
+    }
+    home_ = servers_.front().get();
+    counted_together_ = device_memory().account().open(setting("GPUFERRY_LEASE"));
+    std::vector<std::unique_ptr<Reply>> replies(all.size());
+    open_together(all, replies);
+    for (size_t i = 0; i < all.size(); ++i) {
+        Server& server = *servers_[i];
+        if (replies[i]->header.result && i) {  // perhaps for want of addresses in its part: now the others' are known
+            shutdown(server.link->descriptor(), SHUT_RDWR);
+            open_session(server, all[i], windows_before(i), replies[i]);
+        }
+        check_answer(server, *replies[i]);
+        read_snapshot(server, replies[i]->payload);
+        reserve(server.window_base, server.window_size);
+    }
     session_is_open = true;
     reserve(snapshot_.host_base, snapshot_.host_size);
+    hide_devices();
     device_memory().open(snapshot_);
     open_contexts(snapshot_);
 }
 
-void Client::open_session(const ServerSettings& settings) {
-    servers_.push_back(std::make_unique<Server>());
-    Server& server = *servers_.back();
-    server.number = static_cast<unsigned>(servers_.size() - 1);
-    server.address = settings.address;
+// All servers at once: the start of a session takes a driver long. Each gets a part of the addresses for its window.
+void Client::open_together(const std::vector<ServerSettings>& all, std::vector<std::unique_ptr<Reply>>& replies) {
+    std::vector<std::exception_ptr> failures(all.size());
+    const auto open_one = [&](size_t i) {
+        try {
+            open_session(*servers_[i], all[i], windows_of_others(i, all.size()), replies[i]);
+        } catch (...) {
+            failures[i] = std::current_exception();
+        }
+    };
+    sigset_t signals, before;  // the program's signals are for the program's threads
+    sigfillset(&signals);
+    pthread_sigmask(SIG_SETMASK, &signals, &before);
+    std::vector<std::thread> threads;
+    for (size_t i = 1; i < all.size(); ++i) threads.emplace_back(open_one, i);
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    open_one(0);
+    for (std::thread& thread : threads) thread.join();
+    for (const std::exception_ptr& failure : failures) {
+        if (failure) std::rethrow_exception(failure);
+    }
+}
+
+std::vector<Window> Client::windows_before(size_t number) const {
+    std::vector<Window> taken;
+    for (size_t i = 0; i < number; ++i) taken.push_back({servers_[i]->window_base, servers_[i]->window_size});
+    return taken;
+}
+
+void Client::open_session(Server& server, const ServerSettings& settings, const std::vector<Window>& taken,
+                          std::unique_ptr<Reply>& reply) {
+    reply = std::make_unique<Reply>();
     const int descriptor = dial(settings, ConnectionPurpose::session);
     server.link = new Link(
         descriptor, [&server](Delivery kind, std::span<const char> payload) { deliver(server, kind, payload); },
@@ -81,30 +154,37 @@ void Client::open_session(const ServerSettings& settings) {
             }
             device_memory().account().surrender(server.first_device, server.devices);
         });
-    if (server.number == 0) counted_together_ = device_memory().account().open(setting("GPUFERRY_LEASE"));
     Bytes wishes;
     Encoder fields(wishes);
     fields.put<uint64_t>(counted_together_);
     fields.put<uint64_t>(server.number);
-    fields.put<uint64_t>(server.number);
-    for (unsigned i = 0; i < server.number; ++i) {
-        fields.put<uint64_t>(servers_[i]->window_base);
-        fields.put<uint64_t>(servers_[i]->window_size);
-    }
-    Reply reply;
-    if (!server.link->ask(Op::open_session, 0, wishes.view(), reply)) {
+    fields.put<uint64_t>(taken.size());
+    for (const Window& window : taken) fields.put(window);
+    if (!server.link->ask(Op::open_session, 0, wishes.view(), *reply)) {
         throw HandshakeError("GPU server " + server.address +
                              " ended the session at once: wrong secret, or its worker failed; its log says which");
     }
-    if (reply.header.result) {
-        const std::string_view why = Decoder(reply.payload).take_text();
-        throw HandshakeError(
-            "GPU server " + server.address + ": " +
-            (why.empty() ? "no usable GPU for this lease (CUDA error " + std::to_string(reply.header.result) + ")"
-                         : std::string(why)));
-    }
-    read_snapshot(server, reply.payload);
-    reserve(server.window_base, server.window_size);
+}
+
+void Client::check_answer(const Server& server, const Reply& reply) {
+    if (!reply.header.result) return;
+    const std::string_view why = Decoder(reply.payload).take_text();
+    throw HandshakeError("GPU server " + server.address + ": " +
+                         (why.empty()
+                              ? "no usable GPU for this lease (CUDA error " + std::to_string(reply.header.result) + ")"
+                              : std::string(why)));
+}
+
+// CUDA_VISIBLE_DEVICES hides GPUs and orders them, for CUDA; NVML shows them all.
+void Client::hide_devices() {
+    const char* wanted = std::getenv("CUDA_VISIBLE_DEVICES");
+    if (!wanted) return;
+    std::vector<std::string> uuids;
+    for (const Device& device : snapshot_.devices) uuids.push_back(uuid_text(device.uuid));
+    std::vector<Device> visible;
+    for (const size_t number : visible_devices(wanted, uuids)) visible.push_back(snapshot_.devices[number]);
+    snapshot_.devices = std::move(visible);
+    if (!snapshot_.devices.empty()) home_ = snapshot_.devices.front().server;
 }
 
 void Client::read_snapshot(Server& server, std::span<const char> payload) {
@@ -193,6 +273,7 @@ CUresult Client::initialise() {
     if (state() == ClientState::forked) return CUDA_ERROR_NOT_INITIALIZED;
     if (state() == ClientState::ready) return CUDA_SUCCESS;
     if (const CUresult failure = connect()) return failure;
+    if (snapshot_.devices.empty()) return CUDA_ERROR_NO_DEVICE;
     state_.store(ClientState::ready, std::memory_order_release);
     return CUDA_SUCCESS;
 }

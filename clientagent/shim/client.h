@@ -16,6 +16,11 @@ namespace gpuferry {
 
 struct Context;
 
+// Addresses of a server's window, in bytes.
+struct Window {
+    uint64_t base = 0, size = 0;
+};
+
 // One GPU server of the lease, and this program's session with it.
 struct Server {
     unsigned number = 0;  // in the lease's order; handles carry it
@@ -72,8 +77,8 @@ class Client {
     [[nodiscard]] ClientState state() const { return state_.load(std::memory_order_acquire); }
     void set_forked() { state_.store(ClientState::forked, std::memory_order_release); }
     [[nodiscard]] const std::vector<std::unique_ptr<Server>>& servers() const { return servers_; }
-    // Where a call goes that no object, device or context sends anywhere.
-    [[nodiscard]] Server& home() const { return *servers_.front(); }
+    // Where a call goes that no object, device or context sends anywhere: to the first GPU that the program sees.
+    [[nodiscard]] Server& home() const { return *home_; }
     [[nodiscard]] bool has_several_servers() const { return servers_.size() > 1; }
     // Of a handle that is alive.
     [[nodiscard]] Server& server_of(Handle handle) const {
@@ -91,7 +96,12 @@ class Client {
 
   private:
     void open();
-    void open_session(const ServerSettings& settings);
+    void open_together(const std::vector<ServerSettings>& all, std::vector<std::unique_ptr<Reply>>& replies);
+    void open_session(Server& server, const ServerSettings& settings, const std::vector<Window>& taken,
+                      std::unique_ptr<Reply>& reply);
+    [[nodiscard]] std::vector<Window> windows_before(size_t number) const;
+    static void check_answer(const Server& server, const Reply& reply);
+    void hide_devices();
     void read_snapshot(Server& server, std::span<const char> payload);
     void read_device(Server& server, Decoder& fields, uint64_t devices);
 
@@ -101,6 +111,7 @@ class Client {
     bool counted_together_ = false;  // with the lease's other processes on this machine
     CUresult failure_ = CUDA_SUCCESS;
     std::vector<std::unique_ptr<Server>> servers_;
+    Server* home_ = nullptr;
     Snapshot snapshot_;
 };
 

@@ -322,6 +322,11 @@ CUresult DeviceMemory::set_rights(Arena& pool, CUdevice device, CUmemAccess_flag
     return CUDA_SUCCESS;
 }
 
+void DeviceMemory::renew_rights(const Arena& pool, CUdeviceptr mapping) {
+    const std::lock_guard held(lock_);
+    for (const auto& [device, flags] : pool.rights) post_rights(mapping, device, flags);
+}
+
 CUmemAccess_flags DeviceMemory::rights(const Arena& pool, CUdevice device) {
     const std::lock_guard held(lock_);
     const auto found = pool.rights.find(device);

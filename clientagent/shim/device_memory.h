@@ -65,6 +65,8 @@ class DeviceMemory {
     // What another GPU may do with all of a pool's memory.
     CUresult set_rights(Arena& pool, CUdevice device, CUmemAccess_flags flags);
     CUmemAccess_flags rights(const Arena& pool, CUdevice device);
+    // One of its mappings has been made anew.
+    void renew_rights(const Arena& pool, CUdeviceptr mapping);
     // The same of what the program has mapped, in all of a range.
     void set_rights(CUdeviceptr address, uint64_t size, CUdevice device, CUmemAccess_flags flags);
     // What kernels of the context may do with the stretch.

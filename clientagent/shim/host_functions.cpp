@@ -89,7 +89,9 @@ void start_thread() {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-CUresult post_function(CUstream stream, const HostFunction& function) {
+}  // namespace
+
+CUresult post_host_function(CUstream stream, const HostFunction& function) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     bool capturing = false;
     if (const CUresult failure = ask_capturing(stream, capturing)) return failure;
@@ -102,8 +104,6 @@ CUresult post_function(CUstream stream, const HostFunction& function) {
     if (result) remove_host_function(id);
     return result;
 }
-
-}  // namespace
 
 uint64_t add_host_function(Server& server, const HostFunction& function, bool stays) {
     uint64_t id = 0;
@@ -159,7 +159,7 @@ namespace shim {
 
 CUresult cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void* userData) {
     if (!fn) return CUDA_ERROR_INVALID_VALUE;
-    return post_function(hStream, {fn, userData, nullptr, nullptr});
+    return post_host_function(hStream, {fn, userData, nullptr, nullptr});
 }
 
 CUresult cuLaunchHostFunc_v2(CUstream hStream, CUhostFn fn, void* userData, unsigned syncMode) {
@@ -168,7 +168,7 @@ CUresult cuLaunchHostFunc_v2(CUstream hStream, CUhostFn fn, void* userData, unsi
 
 CUresult cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void* userData, unsigned flags) {
     if (!callback || flags) return CUDA_ERROR_INVALID_VALUE;
-    return post_function(hStream, {nullptr, userData, callback, hStream});
+    return post_host_function(hStream, {nullptr, userData, callback, hStream});
 }
 
 }  // namespace shim

@@ -18,6 +18,8 @@ struct HostFunction {
     CUstream stream = nullptr;
 };
 
+// Runs a function in the stream's turn.
+CUresult post_host_function(CUstream stream, const HostFunction& function);
 // Gives a function an id that the server calls it by: once, or whenever a graph that holds it runs.
 uint64_t add_host_function(Server& server, const HostFunction& function, bool stays);
 void remove_host_function(uint64_t id);

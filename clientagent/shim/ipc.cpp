@@ -8,13 +8,15 @@
 
 #include "call.h"
 #include "device_memory.h"
+#include "pools.h"
+#include "shared_names.h"
 #include "shim_calls.h"
 
 namespace gpuferry {
 namespace {
 
 constexpr uint32_t magic = 0x6d65'6d66;
-using Key = std::array<char, 16>;
+using Key = SharingKey;
 
 struct Name {
     uint32_t magic = 0, process = 0;
@@ -62,6 +64,7 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* pHandle, CUdeviceptr dptr) {
     name.process = static_cast<uint32_t>(call.results().take<uint64_t>());
     name.key = call.results().take<Key>();
     name.mapped = carved ? granularity : (stretch.size + granularity - 1) / granularity * granularity;
+    if (stretch.arena) device_memory().renew_rights(*stretch.arena, mapping);
     name.device = static_cast<uint32_t>(stretch.device);
     *pHandle = {};
     std::memcpy(pHandle, &name, sizeof name);
@@ -124,6 +127,26 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr dptr) {
     device_memory().unreserve(found->second.mapping, found->second.name.mapped);
     opened().erase(found);
     return result;
+}
+
+// A piece of a pool is named as any other memory is.
+CUresult cuMemPoolExportPointer(CUmemPoolPtrExportData* shareData_out, CUdeviceptr ptr) {
+    CUdeviceptr base = 0;
+    Stretch stretch;
+    const bool known = device_memory().find(ptr, base, stretch) && base == ptr;
+    if (!shareData_out || !known || !stretch.arena || !stretch.arena->of_pool) return CUDA_ERROR_INVALID_VALUE;
+    CUipcMemHandle handle;
+    static_assert(sizeof handle == sizeof *shareData_out);
+    if (const CUresult failure = shim::cuIpcGetMemHandle(&handle, ptr)) return failure;
+    std::memcpy(shareData_out, &handle, sizeof handle);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemPoolImportPointer(CUdeviceptr* ptr_out, CUmemoryPool pool, CUmemPoolPtrExportData* shareData) {
+    if (!ptr_out || !shareData || !is_imported_pool(pool)) return CUDA_ERROR_INVALID_VALUE;
+    CUipcMemHandle handle;
+    std::memcpy(&handle, shareData, sizeof handle);
+    return shim::cuIpcOpenMemHandle_v2(ptr_out, handle, 0);
 }
 
 }  // namespace shim

@@ -4,6 +4,7 @@
 #include "pools.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "capture.h"
 #include "device_memory.h"
 #include "peers.h"
+#include "shared_names.h"
 #include "shim_calls.h"
 
 namespace gpuferry {
@@ -30,7 +32,7 @@ struct MemoryPool {
     std::map<CUdeviceptr, IdleBlock> idle;
     uint64_t idle_bytes = 0;
     Handle handle = 0;
-    bool is_default = false;
+    bool is_default = false, exportable = false, imported = false;
     std::map<int, cuuint64_t> attributes;
     uint64_t used = 0, used_high = 0, reserved_high = 0;  // bytes
 };
@@ -104,6 +106,7 @@ CUresult allocate(CUdeviceptr* address, size_t size, MemoryPool& pool, CUstream 
     Context* context = current_context();
     if (const CUresult sticky = context->sticky) return sticky;
     if (!address || !size) return CUDA_ERROR_INVALID_VALUE;
+    if (pool.imported) return CUDA_ERROR_NOT_SUPPORTED;  // its own process allocates
     const Handle place = resolve_stream(stream);
     const auto fits = std::find_if(pool.idle.begin(), pool.idle.end(), [&](const auto& entry) {
         const IdleBlock& block = entry.second;
@@ -155,6 +158,12 @@ bool is_idle(CUdeviceptr address) {
 }
 
 }  // namespace
+
+bool is_imported_pool(CUmemoryPool pool) {
+    const std::lock_guard held(lock);
+    const MemoryPool* found = find_pool(pool);
+    return found && found->imported;
+}
 
 CUresult free_of_pool(CUdeviceptr address, bool& of_pool) {
     const std::lock_guard held(lock);
@@ -264,6 +273,7 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
         Stretch stretch;
         const bool known = device_memory().find(dptr, base, stretch) && base == dptr;
         if (known && stretch.origin == Stretch::Origin::of_graph) return free_memory_of_graph(dptr, hStream, true);
+        if (known && stretch.origin == Stretch::Origin::imported) return shim::cuIpcCloseMemHandle(dptr);
         return is_idle(dptr) ? CUDA_ERROR_INVALID_VALUE : device_memory().free(dptr);
     }
     const Block block = found->second;
@@ -273,15 +283,47 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
 
 CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* poolProps) {
     if (!pool || !poolProps || poolProps->allocType != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
-    if (poolProps->location.type != CU_MEM_LOCATION_TYPE_DEVICE || poolProps->handleTypes != CU_MEM_HANDLE_TYPE_NONE) {
-        return CUDA_ERROR_NOT_SUPPORTED;  // pools that other processes share come with a later step
+    const unsigned wanted = poolProps->handleTypes;
+    if (poolProps->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+        (wanted & ~unsigned{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR})) {
+        return CUDA_ERROR_NOT_SUPPORTED;  // host memory, and handles of other systems
     }
     if (!client().device(poolProps->location.id)) return CUDA_ERROR_INVALID_DEVICE;
     const std::lock_guard held(lock);
     MemoryPool* made = make_pool(poolProps->location.id, false);
     made->most = poolProps->maxSize;
+    made->exportable = wanted != 0;
     pools_of(poolProps->location.id).all.push_back(made);
     *pool = from_handle<CUmemoryPool>(made->handle);
+    return CUDA_SUCCESS;
+}
+
+// The descriptor says no more than that it is a pool, and whose GPU's: its pieces have names of their own.
+CUresult cuMemPoolExportToShareableHandle(void* handle_out, CUmemoryPool pool, CUmemAllocationHandleType handleType,
+                                          unsigned long long flags) {
+    const std::lock_guard held(lock);
+    const MemoryPool* found = find_pool(pool);
+    if (!handle_out || !found || flags || !found->exportable) return CUDA_ERROR_INVALID_VALUE;
+    if (handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
+    const int descriptor = write_name({.what = SharedName::What::pool, .device = found->device});
+    if (descriptor < 0) return CUDA_ERROR_OPERATING_SYSTEM;
+    std::memcpy(handle_out, &descriptor, sizeof descriptor);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool* pool_out, void* handle, CUmemAllocationHandleType handleType,
+                                            unsigned long long flags) {
+    SharedName name;
+    if (!pool_out || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
+    if (!read_name(static_cast<int>(reinterpret_cast<intptr_t>(handle)), SharedName::What::pool, name)) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    const std::lock_guard held(lock);
+    MemoryPool* made = make_pool(name.device, false);
+    made->imported = true;
+    pools_of(name.device).all.push_back(made);
+    *pool_out = from_handle<CUmemoryPool>(made->handle);
     return CUDA_SUCCESS;
 }
 

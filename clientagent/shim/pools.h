@@ -7,6 +7,8 @@ namespace gpuferry {
 
 // cuMemFree of memory that may have come from a pool; `of_pool` says whether it did.
 CUresult free_of_pool(CUdeviceptr address, bool& of_pool);
+// Whether the pool is another process's.
+bool is_imported_pool(CUmemoryPool pool);
 // The context ends, and its memory with it.
 void forget_pool_blocks(const Context* context);
 

@@ -192,10 +192,12 @@ CUresult copy_shape_captured(CUDA_MEMCPY3D copy, CUstream stream) {
     return call.result();
 }
 
-// The context of the memory of a side; null for host memory, and for levels of mipmapped arrays.
+// The context of the memory of a side; null for host memory. Levels of mipmapped arrays have any of their server's.
 const Context* context_of_side(CUmemorytype type, CUdeviceptr address, CUarray array) {
     if (type == CU_MEMORYTYPE_DEVICE) return context_around(address);
-    return type == CU_MEMORYTYPE_ARRAY ? context_of_array(to_handle(array)) : nullptr;
+    if (type != CU_MEMORYTYPE_ARRAY || !handles_table().living(Kind::array, to_handle(array))) return nullptr;
+    const Context* context = context_of_array(to_handle(array));
+    return context ? context : client().server_of(to_handle(array)).primary;
 }
 
 // A box from one server to another: packed in this process on its way.
@@ -277,6 +279,18 @@ CUresult to_array(CUarray array, size_t offset, const void* source, size_t bytes
     return copy_shape(copy, stream, blocking);
 }
 
+// Between arrays and linear memory of GPUs: on one server its driver does it.
+CUresult array_copy(CUarray to, CUdeviceptr to_address, size_t to_offset, CUarray from, CUdeviceptr from_address,
+                    size_t from_offset, size_t bytes) {
+    CUDA_MEMCPY3D copy = line(bytes);
+    copy.srcMemoryType = from ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_DEVICE;
+    copy.srcArray = from, copy.srcDevice = from_address, copy.srcXInBytes = from_offset;
+    copy.srcPitch = copy.dstPitch = bytes, copy.srcHeight = copy.dstHeight = 1;
+    copy.dstMemoryType = to ? CU_MEMORYTYPE_ARRAY : CU_MEMORYTYPE_DEVICE;
+    copy.dstArray = to, copy.dstDevice = to_address, copy.dstXInBytes = to_offset;
+    return copy_shape(copy, nullptr, true);
+}
+
 CUresult from_array(void* destination, CUarray array, size_t offset, size_t bytes, CUstream stream) {
     CUDA_MEMCPY3D copy = line(bytes);
     copy.srcMemoryType = CU_MEMORYTYPE_ARRAY, copy.srcArray = array, copy.srcXInBytes = offset;
@@ -317,6 +331,20 @@ CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D* pCopy) {
 }
 CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* pCopy, CUstream hStream) {
     return pCopy ? copy_shape(*pCopy, hStream, false) : CUDA_ERROR_INVALID_VALUE;
+}
+CUresult cuMemcpyDtoA_v2(CUarray dstArray, size_t dstOffset, CUdeviceptr srcDevice, size_t ByteCount) {
+    if (!client().has_several_servers()) return forward_cuMemcpyDtoA_v2(dstArray, dstOffset, srcDevice, ByteCount);
+    return array_copy(dstArray, 0, dstOffset, nullptr, srcDevice, 0, ByteCount);
+}
+CUresult cuMemcpyAtoD_v2(CUdeviceptr dstDevice, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
+    if (!client().has_several_servers()) return forward_cuMemcpyAtoD_v2(dstDevice, srcArray, srcOffset, ByteCount);
+    return array_copy(nullptr, dstDevice, 0, srcArray, 0, srcOffset, ByteCount);
+}
+CUresult cuMemcpyAtoA_v2(CUarray dstArray, size_t dstOffset, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
+    if (!client().has_several_servers()) {
+        return forward_cuMemcpyAtoA_v2(dstArray, dstOffset, srcArray, srcOffset, ByteCount);
+    }
+    return array_copy(dstArray, 0, dstOffset, srcArray, 0, srcOffset, ByteCount);
 }
 CUresult cuMemcpyHtoA_v2(CUarray dstArray, size_t dstOffset, const void* srcHost, size_t ByteCount) {
     return to_array(dstArray, dstOffset, srcHost, ByteCount, nullptr, true);

@@ -1,10 +1,13 @@
 // cuMemAddressReserve, cuMemCreate, cuMemMap and their kin. A session's window is one reservation of the worker's, so
 // the client hands out its addresses, those of the current context's server; physical memory counts against the slice
 // while a handle or a mapping holds it.
+#include <cstring>
 #include <map>
+#include <memory>
 
 #include "call.h"
 #include "device_memory.h"
+#include "shared_names.h"
 #include "shim_calls.h"
 
 namespace gpuferry {
@@ -15,6 +18,7 @@ struct Physical {
     CUmemAllocationProp prop{};
     uint64_t size = 0;
     Handle handle = 0;
+    bool imported = false;          // it counts where it was made
     int handles = 1, mappings = 0;  // `handle` is stale while there are no handles
 };
 
@@ -31,7 +35,7 @@ std::map<uint64_t, Placed>& placed() {
 // The caller holds the lock.
 void drop_if_unused(Physical* physical) {
     if (physical->handles || physical->mappings) return;
-    device_memory().discharge(physical->prop.location.id, physical->size);
+    if (!physical->imported) device_memory().discharge(physical->prop.location.id, physical->size);
     delete physical;
 }
 
@@ -60,8 +64,10 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CU
                      unsigned long long flags) {
     if (!handle || !prop || !size || flags) return CUDA_ERROR_INVALID_VALUE;
     if (prop->type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
-    if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE || prop->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE) {
-        return CUDA_ERROR_NOT_SUPPORTED;  // host memory, and memory that other processes share, come with a later step
+    const unsigned wanted = prop->requestedHandleTypes;
+    if (prop->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
+        (wanted & ~unsigned{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR})) {
+        return CUDA_ERROR_NOT_SUPPORTED;  // host memory, and handles of other systems
     }
     const Device* device = client().device(prop->location.id);
     if (!device) return CUDA_ERROR_INVALID_DEVICE;
@@ -74,12 +80,62 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CU
     physical->handle = *handle;
     call.value<uint64_t>(size);
     call.device(prop->location.id);
+    call.value<uint64_t>(wanted != 0);
     const CUresult result = call.post_anywhere();
     if (result) {
         device_memory().discharge(prop->location.id, size);
         delete physical;
     }
     return result;
+}
+
+CUresult cuMemExportToShareableHandle(void* shareableHandle, CUmemGenericAllocationHandle handle,
+                                      CUmemAllocationHandleType handleType, unsigned long long flags) {
+    const std::lock_guard held(lock);
+    const Physical* physical = find_physical(handle);
+    if (!shareableHandle || !physical || flags || !physical->prop.requestedHandleTypes) return CUDA_ERROR_INVALID_VALUE;
+    if (handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
+    Call call(Op::export_physical);
+    call.handle(Kind::allocation, handle);
+    call.ask();
+    if (call.result()) return call.result();
+    SharedName name{.size = physical->size, .device = physical->prop.location.id};
+    name.process = static_cast<uint32_t>(call.results().take<uint64_t>());
+    name.key = call.results().take<SharingKey>();
+    const int descriptor = write_name(name);
+    if (descriptor < 0) return CUDA_ERROR_OPERATING_SYSTEM;
+    std::memcpy(shareableHandle, &descriptor, sizeof descriptor);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, void* osHandle,
+                                        CUmemAllocationHandleType shHandleType) {
+    if (!handle) return CUDA_ERROR_INVALID_VALUE;
+    if (shHandleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
+    SharedName name;
+    const auto descriptor = static_cast<int>(reinterpret_cast<intptr_t>(osHandle));
+    if (!read_name(descriptor, SharedName::What::memory, name)) return CUDA_ERROR_INVALID_VALUE;
+    auto physical = std::make_unique<Physical>();
+    physical->prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    physical->prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    physical->prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    physical->prop.location.id = name.device;
+    physical->size = name.size;
+    physical->imported = true;
+    Call call(Op::import_physical);
+    call.go_to(*client().device(name.device)->server);
+    call.create(Kind::allocation, handle, physical.get());
+    physical->handle = *handle;
+    call.value<uint64_t>(name.process);
+    call.value(name.key);
+    call.device(name.device);
+    call.ask();
+    if (call.result()) {
+        handles_table().forget(*handle);
+        return call.result();
+    }
+    physical.release();  // the table's
+    return CUDA_SUCCESS;
 }
 
 CUresult cuMemRelease(CUmemGenericAllocationHandle handle) {

@@ -67,6 +67,8 @@ OWN_OPERATIONS = (
     "share_memory",
     "open_shared_memory",
     "close_shared_memory",
+    "export_physical",
+    "import_physical",
     "launch",
     "load_image",
     "unload_image",

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "log.h"
+#include "visible_devices.h"
 
 extern char** environ;
 
@@ -296,25 +297,10 @@ const Config& config() {
 
 std::vector<DeviceConfig> select_visible(const std::vector<DeviceConfig>& all, const std::string* wanted) {
     if (!wanted) return all;
+    std::vector<std::string> uuids;
+    for (const auto& device : all) uuids.push_back(format_uuid(device.uuid));
     std::vector<DeviceConfig> visible;
-    std::set<int> taken;
-    for (const auto& item : split(*wanted, ',')) {
-        const DeviceConfig* found = nullptr;
-        int index = 0;
-        auto [end, error] = std::from_chars(item.data(), item.data() + item.size(), index);
-        if (error == std::errc() && end == item.data() + item.size()) {
-            if (index >= 0 && static_cast<size_t>(index) < all.size()) found = &all[static_cast<size_t>(index)];
-        } else if (item.size() > 4 && item.starts_with("GPU-")) {
-            for (const auto& device : all) {
-                if (!format_uuid(device.uuid).starts_with(item)) continue;
-                if (found) return visible;  // ambiguous
-                found = &device;
-            }
-        }
-        if (!found) return visible;
-        if (!taken.insert(found->index).second) return {};
-        visible.push_back(*found);
-    }
+    for (const size_t number : gpuferry::visible_devices(*wanted, uuids)) visible.push_back(all[number]);
     return visible;
 }
 

@@ -1,4 +1,6 @@
 // Device memory at addresses that the client chose within its window.
+#include <unistd.h>
+
 #include "session.h"
 
 namespace gpuferry::worker {
@@ -136,6 +138,7 @@ void serve_create_physical(Request& in, Answer& out) {
     const Handle name = in.name(Kind::allocation);
     const auto size = in.value<uint64_t>();
     const auto device = in.value<uint64_t>();
+    const bool exportable = in.value<uint64_t>();
     Session& session = in.session;
     if (!in.good() || device >= session.devices.size() || size % session.granularity) return out.refuse(in);
     CUmemGenericAllocationHandle memory = 0;
@@ -146,6 +149,7 @@ void serve_create_physical(Request& in, Answer& out) {
         prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
         prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
         prop.location.id = session.devices[device].device;
+        if (exportable) prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
         out.result = driver.cuMemCreate(&memory, size, &prop, 0);
         if (out.result == CUDA_ERROR_OUT_OF_MEMORY) {
             session.reaper.drain();
@@ -163,6 +167,34 @@ void serve_release_physical(Request& in, Answer& out) {
     if (!in.good() || !memory) return out.refuse(in);
     out.result = driver.cuMemRelease(memory);
     in.forget(Kind::allocation);
+}
+
+void serve_export_physical(Request& in, Answer& out) {
+    const auto memory = in.handle<CUmemGenericAllocationHandle>(Kind::allocation);
+    if (!in.good() || !memory) return out.refuse(in);
+    SharingKey key{};
+    out.result = in.session.shared_memory.share(memory, key);
+    if (out.result) return;
+    Encoder answer(out.payload);
+    answer.put<uint64_t>(static_cast<uint64_t>(getpid()));
+    answer.put(key);
+}
+
+// It counts where it was made.
+void serve_import_physical(Request& in, Answer& out) {
+    const Handle name = in.name(Kind::allocation);
+    const auto process = in.value<uint64_t>();
+    const auto key = in.value<SharingKey>();
+    const auto device = in.value<uint64_t>();
+    Session& session = in.session;
+    if (!in.good() || device >= session.devices.size()) return out.refuse(in);
+    CUmemGenericAllocationHandle memory = 0;
+    out.result = SharedMemory::import(static_cast<uint32_t>(process), key, memory);
+    in.bind(name, out.result, memory, 0);
+    if (out.result) return;
+    auto handle = std::make_unique<PhysicalHandle>();
+    handle->physical = std::make_shared<Physical>(session.quota, device, 0);
+    session.objects.find(Kind::allocation, name)->detail = std::move(handle);
 }
 
 // A new handle for what the program has mapped at an address.

@@ -17,6 +17,7 @@ namespace gpuferry::worker {
 namespace {
 
 constexpr timeval patience{5, 0};  // for a peer that does not speak
+constexpr size_t most_shared = 512;
 
 struct Address {
     sockaddr_un name{};
@@ -124,7 +125,7 @@ CUresult remake(Session& session, uint64_t address, Mapping& mapping) {
     mapping.memory = fresh;
     result = driver.cuMemMap(address, mapping.size, 0, fresh, 0);
     if (!result) result = driver.cuMemSetAccess(address, mapping.size, &right, 1);
-    if (!result) result = session.peers.grant(session, address, mapping.size, mapping.device);
+    if (!result && !mapping.of_pool) result = session.peers.grant(session, address, mapping.size, mapping.device);
     return result;
 }
 
@@ -172,32 +173,52 @@ CUresult SharedMemory::share(Session& session, uint64_t address, SharingKey& key
         key = known->second.second;
         return CUDA_SUCCESS;
     }
-    if (!listen()) return CUDA_ERROR_OPERATING_SYSTEM;
     if (const CUresult failure = remake(session, address, mapping)) return failure;
-    int descriptor = -1;
-    const CUresult failure =
-        driver.cuMemExportToShareableHandle(&descriptor, mapping.memory, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
-    if (failure) return failure;
-    if (getrandom(key.data(), key.size(), 0) != static_cast<ssize_t>(key.size())) return CUDA_ERROR_OPERATING_SYSTEM;
+    if (const CUresult failure = publish(mapping.memory, key)) return failure;
     if (const auto before = shared_.find(address); before != shared_.end()) {
         if (const auto old = descriptors_.find(before->second.second); old != descriptors_.end()) {
             close(old->second);
             descriptors_.erase(old);
         }
     }
-    descriptors_[key] = descriptor;
     shared_[address] = {mapping.memory, key};
     return CUDA_SUCCESS;
 }
 
-CUresult SharedMemory::open(Session& session, uint32_t process, const SharingKey& key, uint64_t address, uint64_t size,
-                            size_t device) {
+// The caller holds the lock.
+CUresult SharedMemory::publish(CUmemGenericAllocationHandle memory, SharingKey& key) {
+    if (!listen()) return CUDA_ERROR_OPERATING_SYSTEM;
+    int descriptor = -1;
+    const CUresult failure =
+        driver.cuMemExportToShareableHandle(&descriptor, memory, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+    if (failure) return failure;
+    if (getrandom(key.data(), key.size(), 0) != static_cast<ssize_t>(key.size())) {
+        close(descriptor);
+        return CUDA_ERROR_OPERATING_SYSTEM;
+    }
+    descriptors_[key] = descriptor;
+    return CUDA_SUCCESS;
+}
+
+CUresult SharedMemory::share(CUmemGenericAllocationHandle memory, SharingKey& key) {
+    const std::lock_guard held(lock_);
+    if (descriptors_.size() >= most_shared) return CUDA_ERROR_OUT_OF_MEMORY;
+    return publish(memory, key);
+}
+
+CUresult SharedMemory::import(uint32_t process, const SharingKey& key, CUmemGenericAllocationHandle& memory) {
     const int descriptor = fetch_descriptor(process, key);
     if (descriptor < 0) return CUDA_ERROR_INVALID_VALUE;  // the memory, or its process, is gone
-    CUmemGenericAllocationHandle memory = 0;
-    CUresult result = driver.cuMemImportFromShareableHandle(
+    const CUresult result = driver.cuMemImportFromShareableHandle(
         &memory, reinterpret_cast<void*>(static_cast<intptr_t>(descriptor)), CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
     close(descriptor);
+    return result;
+}
+
+CUresult SharedMemory::open(Session& session, uint32_t process, const SharingKey& key, uint64_t address, uint64_t size,
+                            size_t device) {
+    CUmemGenericAllocationHandle memory = 0;
+    CUresult result = import(process, key, memory);
     if (result) return result;
     result = driver.cuMemMap(address, size, 0, memory, 0);
     if (result == CUDA_ERROR_INVALID_VALUE) {

@@ -19,12 +19,17 @@ class SharedMemory {
   public:
     // The key of the mapping at `address`.
     CUresult share(Session& session, uint64_t address, SharingKey& key);
+    // The key of exportable memory that the program made itself.
+    CUresult share(CUmemGenericAllocationHandle memory, SharingKey& key);
+    // What another worker shares, as memory of this process.
+    static CUresult import(uint32_t process, const SharingKey& key, CUmemGenericAllocationHandle& memory);
     // Maps what another worker shares at an address of this session's window.
     static CUresult open(Session& session, uint32_t process, const SharingKey& key, uint64_t address, uint64_t size,
                          size_t device);
 
   private:
     bool listen();
+    CUresult publish(CUmemGenericAllocationHandle memory, SharingKey& key);
     void answer_peers(int socket);
     void answer_peer(int peer);
 

@@ -9,7 +9,7 @@ FAMILY.by_hand(
 )
 FAMILY.by_hand("cuMemcpy2D_v2 cuMemcpy2DUnaligned_v2 cuMemcpy2DAsync_v2 cuMemcpy3D_v2 cuMemcpy3DAsync_v2")
 FAMILY.by_hand("cuMemcpyHtoA_v2 cuMemcpyHtoAAsync_v2 cuMemcpyAtoH_v2 cuMemcpyAtoHAsync_v2")
-FAMILY.post("cuMemcpyDtoA_v2 cuMemcpyAtoD_v2 cuMemcpyAtoA_v2")
+FAMILY.post("cuMemcpyDtoA_v2 cuMemcpyAtoD_v2 cuMemcpyAtoA_v2", wrapped=True)
 FAMILY.post("cuMemcpyPeer cuMemcpyPeerAsync", wrapped=True)
 
 _SETS = {"D8": 1, "D16": 2, "D32": 4}

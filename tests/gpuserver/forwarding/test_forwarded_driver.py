@@ -24,12 +24,9 @@ MODULES = (
 )
 # What is not the same when forwarded, and why.
 GRANULES = "memory is taken from the slice in granules of 2 MiB, as NVIDIA's driver does, not byte by byte"
-DESCRIPTORS = "a file descriptor does not cross machines (the device's attributes say so)"
 DIFFERENT = {
     "test_fragmentation_costs_no_memory": GRANULES,
     "test_memory_ends_exactly_at_the_configured_size": GRANULES,
-    "test_an_exported_pool_in_another_process": DESCRIPTORS,
-    "test_exported_memory_in_another_process": DESCRIPTORS,
 }
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -222,3 +223,138 @@ def test_nvml_and_cuda_number_and_name_the_gpus_alike(servers: list[GpuServer]) 
     assert json.loads(done.stdout) == [
         [ordinal, ordinal, True, memory, memory, True, True] for ordinal, memory in enumerate((1024, 768, 768))
     ]
+
+
+def test_a_program_that_sees_gpus_of_the_second_server_only(servers: list[GpuServer]) -> None:
+    body = ALL_GPUS + "print([gpu[3] for gpu in gpus], turn(0), words(driver.download(gpus[0][1], 4000))[0])\n"
+    done = run(servers, 3, sys.executable, "-c", body, CUDA_VISIBLE_DEVICES="2")
+    assert (done.stdout, done.returncode) == ("[768] 0 1\n", 0), done.stderr
+
+
+def test_sessions_are_opened_at_the_same_time(servers: list[GpuServer]) -> None:
+    """The second server's session begins while the first server is silent."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = servers[1].shim_environment()
+        environment["GPUFERRY_SERVER"] = f"127.0.0.1:{silent.getsockname()[1]},{servers[1].address}"
+        code = "import ctypes; print(ctypes.CDLL('libcuda.so.1').cuInit(0))"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=surroundings(**environment),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            await_sessions(servers[1], 1)
+        finally:
+            process.kill()
+            process.wait()
+        await_sessions(servers[1], 0)
+
+
+ACROSS = """
+import ctypes, threading, time
+import numpy as np
+from cuda.bindings import driver as cu
+from driver_case import ok
+
+ok(cu.cuInit(0))
+contexts = [ok(cu.cuDevicePrimaryCtxRetain(ordinal)) for ordinal in range(2)]
+
+def on(ordinal):
+    ok(cu.cuCtxSetCurrent(contexts[ordinal]))
+"""
+
+
+def across(servers: list[GpuServer], body: str) -> str:
+    cases = HERE.parent / "softgpu"
+    paths = f"{HERE.parents[2]}:{HERE}:{cases}:{cases / 'driver'}"
+    done = subprocess.run(
+        command(servers, 2, sys.executable, "-c", ACROSS + body),
+        env=surroundings() | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_stream_waits_for_another_servers_event_and_the_thread_does_not(servers: list[GpuServer]) -> None:
+    body = """
+on(0)
+word = int(ok(cu.cuMemHostAlloc(64, 0)))
+gate = ctypes.c_uint32.from_address(word)
+gate.value = 0
+first, event = ok(cu.cuStreamCreate(1)), ok(cu.cuEventCreate(2))
+ok(cu.cuStreamWaitValue32(first, word, 1, 0))
+ok(cu.cuEventRecord(event, first))
+on(1)
+second, place = ok(cu.cuStreamCreate(1)), ok(cu.cuMemAlloc(4))
+ok(cu.cuMemsetD32(place, 7, 1))
+ok(cu.cuStreamWaitEvent(second, event, 0))
+ok(cu.cuEventRecord(event2 := ok(cu.cuEventCreate(2)), second))
+ok(cu.cuMemsetD32Async(place, 8, 1, second))
+print("posted", cu.cuStreamQuery(second)[0].name)
+on(0)
+ok(cu.cuEventRecord(event, ok(cu.cuStreamCreate(1))))  # the wait is for what was recorded before
+on(1)
+print("still", cu.cuStreamQuery(second)[0].name)
+gate.value = 1
+ok(cu.cuStreamSynchronize(second))
+found = np.zeros(1, np.uint32)
+ok(cu.cuMemcpyDtoH(found.ctypes.data, place, 4))
+print("done", found[0])
+"""
+    assert across(servers, body).splitlines() == [
+        "posted CUDA_ERROR_NOT_READY",
+        "still CUDA_ERROR_NOT_READY",
+        "done 8",
+    ]
+
+
+def test_arrays_are_copied_between_servers(servers: list[GpuServer]) -> None:
+    body = """
+form = cu.CUDA_ARRAY3D_DESCRIPTOR()
+form.Width, form.Height, form.NumChannels, form.Format = 64, 8, 1, cu.CUarray_format.CU_AD_FORMAT_UNSIGNED_INT8
+on(0)
+array = ok(cu.cuArray3DCreate(form))
+image = np.arange(512, dtype=np.uint8)
+
+def box(width, height):
+    copy = cu.CUDA_MEMCPY3D()
+    copy.WidthInBytes, copy.Height, copy.Depth = width, height, 1
+    return copy
+
+up = box(64, 8)
+up.srcMemoryType, up.srcHost, up.srcPitch = cu.CUmemorytype.CU_MEMORYTYPE_HOST, image.ctypes.data, 64
+up.dstMemoryType, up.dstArray = cu.CUmemorytype.CU_MEMORYTYPE_ARRAY, array
+ok(cu.cuMemcpy3D(up))
+on(1)
+line = int(ok(cu.cuMemAlloc(64)))
+ok(cu.cuMemcpyAtoD(line, array, 16, 32))  # from the other server's array
+found = np.zeros(32, np.uint8)
+ok(cu.cuMemcpyDtoH(found.ctypes.data, line, 32))
+print((found == image[16:48]).all())
+mipmapped = ok(cu.cuMipmappedArrayCreate(form, 2))
+level = ok(cu.cuMipmappedArrayGetLevel(mipmapped, 1))  # 32 × 4
+over = box(32, 4)
+over.srcMemoryType, over.srcArray, over.srcXInBytes = cu.CUmemorytype.CU_MEMORYTYPE_ARRAY, array, 8
+over.dstMemoryType, over.dstArray = cu.CUmemorytype.CU_MEMORYTYPE_ARRAY, level
+for ordinal in (0, 1):  # whichever GPU is current
+    on(ordinal)
+    ok(cu.cuMemcpy3D(over))
+down = box(32, 4)
+small = np.zeros((4, 32), np.uint8)
+down.srcMemoryType, down.srcArray = cu.CUmemorytype.CU_MEMORYTYPE_ARRAY, level
+down.dstMemoryType, down.dstHost, down.dstPitch = cu.CUmemorytype.CU_MEMORYTYPE_HOST, small.ctypes.data, 32
+on(0)
+ok(cu.cuMemcpy3D(down))
+print((small == image.reshape(8, 64)[:4, 8:40]).all())
+ok(cu.cuMemcpyDtoA(array, 0, line, 32))  # and back, while the array's GPU is current
+ok(cu.cuMemcpyAtoA(array, 32, level, 0, 16))
+whole = np.zeros(64, np.uint8)
+ok(cu.cuMemcpyAtoH(whole.ctypes.data, array, 0, 64))
+print((whole[:32] == image[16:48]).all(), (whole[32:48] == image[8:24]).all(), (whole[48:] == image[48:64]).all())
+"""
+    assert across(servers, body).splitlines() == ["True", "True", "True True True"]
