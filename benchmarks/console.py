@@ -63,14 +63,14 @@ END_OF_PICTURE = b"\x1b[?2026l"
 """Textual ends every picture so in terminals that can synchronize."""
 TARGET_MS = 50.0
 KEYS = {
-    "down": b"\x1b[B", "up": b"\x1b[A", "left": b"\x1b[D", "right": b"\x1b[C", "page down": b"\x1b[6~",
+    "down": b"\x1b[B", "up": b"\x1b[A", "left": b"\x1b[D", "right": b"\x1b[C", "page down": b"\x1b[6~", "page up": b"\x1b[5~",
     "a letter of the filter": b"e",
 }  # fmt: skip
 # Each screen: its key, what stands on it when it has its content, and the keys that are measured there, with how each
 # is undone so that there always is something to paint.
 SCREENS: dict[str, tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]] = {
     "Pool": (b"1", b"server-00000", (("down", b""), ("page down", b""), ("z", b""))),
-    "vCenter": (b"2", b"esx-0000", (("down", b""), ("page down", b""), ("left", KEYS["right"]))),
+    "vCenter": (b"2", b"esx-0000", (("down", b""), ("page down", KEYS["page up"]), ("left", KEYS["right"]))),
     "Runs": (b"3", b"run-0", (("down", b""), ("page down", b""))),
     "Leases": (b"4", b"client-0", (("down", b""), ("page down", b""), ("a letter of the filter", b"\x7f"))),
     "Health": (b"5", b"daemon.version", (("down", b""), ("page down", b""))),
