@@ -63,8 +63,8 @@ END_OF_PICTURE = b"\x1b[?2026l"
 """Textual ends every picture so in terminals that can synchronize."""
 TARGET_MS = 50.0
 KEYS = {
-    "down": b"\x1b[B", "up": b"\x1b[A", "left": b"\x1b[D", "right": b"\x1b[C", "page down": b"\x1b[6~", "page up": b"\x1b[5~",
-    "a letter of the filter": b"e",
+    "down": b"\x1b[B", "up": b"\x1b[A", "left": b"\x1b[D", "right": b"\x1b[C", "page down": b"\x1b[6~",
+    "page up": b"\x1b[5~", "a letter of the filter": b"e",
 }  # fmt: skip
 # Each screen: its key, what stands on it when it has its content, and the keys that are measured there, with how each
 # is undone so that there always is something to paint.
