@@ -5,7 +5,8 @@
 The console runs in a terminal (a pty of 160×50) as `gpuferry console` does; its keys are pressed and its pictures read
 at the other end. The appliance is a process of its own with every GPU server on its control bus (lease_decisions.py);
 clients take and release leases all the while, so events come without an end. Its vCenter is a simulated one of as many
-hosts (vcenter_inventory.py). All of this shares the machine: the times are upper bounds.
+hosts (vcenter_inventory.py). All of that shares what is left of the machine when the console has a core, as if it ran
+on its user's machine; what else runs here slows both, so the load is told with the figures.
 
 Measured, for every screen:
 - key to paint: from a key's press, in a moment of quiet, to the end of the next picture on the terminal
@@ -64,13 +65,13 @@ END_OF_PICTURE = b"\x1b[?2026l"
 TARGET_MS = 50.0
 KEYS = {
     "down": b"\x1b[B", "up": b"\x1b[A", "left": b"\x1b[D", "right": b"\x1b[C", "page down": b"\x1b[6~",
-    "a letter of the filter": b"e",
+    "page up": b"\x1b[5~", "a letter of the filter": b"e",
 }  # fmt: skip
 # Each screen: its key, what stands on it when it has its content, and the keys that are measured there, with how each
 # is undone so that there always is something to paint.
 SCREENS: dict[str, tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]] = {
     "Pool": (b"1", b"server-00000", (("down", b""), ("page down", b""), ("z", b""))),
-    "vCenter": (b"2", b"esx-0000", (("down", b""), ("page down", b""), ("left", KEYS["right"]))),
+    "vCenter": (b"2", b"esx-0000", (("down", b""), ("page down", KEYS["page up"]), ("left", KEYS["right"]))),
     "Runs": (b"3", b"run-0", (("down", b""), ("page down", b""))),
     "Leases": (b"4", b"client-0", (("down", b""), ("page down", b""), ("a letter of the filter", b"\x7f"))),
     "Health": (b"5", b"daemon.version", (("down", b""), ("page down", b""))),
@@ -422,6 +423,8 @@ def main() -> None:
     args = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[1:] or cores)
     with tempfile.TemporaryDirectory(prefix="gpuferry-console-") as name:
         folder, load = Path(name), os.getloadavg()[0]
         with busy_site(args, folder) as (profile, there, appliance):
@@ -431,6 +434,7 @@ def main() -> None:
             busy = cpu_seconds(appliance)
             begin = time.monotonic()
             terminal = Terminal(command, surroundings)
+            os.sched_setaffinity(terminal.process.pid, cores[:1])
             try:
                 result = measure(terminal, args.presses, args.idle)
                 terminal.process.send_signal(signal.SIGUSR1)

@@ -250,7 +250,8 @@ class ConsoleApp(App[int]):
             link.update(Text(f"▲ {self.about['trouble']}", style=self.colour("warning")))
         else:
             first = not self.streams and self.trouble == "connecting…"
-            lost = "connecting" if first else f"not connected: {self.trouble}"
+            why = self.trouble.removeprefix(self.profile.url).lstrip(": ")  # which appliance stands beside it
+            lost = "connecting" if first else f"not connected: {why}"
             link.update(Text(f"✖ {lost}", style=self.colour("error")))
         who = ""
         if self.identity:

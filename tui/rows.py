@@ -93,6 +93,7 @@ class Rows(ScrollView, can_focus=True):
         self._fixed = [width is not None for _, width in columns]
         self._widths = [cell_len(title) if width is None else width for title, width in columns]
         self._made.clear()
+        self._measure()
         self._draw_all()
 
     def standing(self, keys: Sequence[str]) -> tuple[int, int]:
@@ -227,10 +228,7 @@ class Rows(ScrollView, can_focus=True):
         return strip.extend_cell_length(self.scrollable_content_region.width + round(self.scroll_x), cursor)
 
     def _cells_of(self, key: str) -> Sequence[Cell]:
-        cells = self._made.get(key)
-        if cells is None:
-            cells = self._made[key] = list(self.cells(key))
-        return cells
+        return self._made.get(key) or self.cells(key)  # what is not measured yet is not kept
 
     def _line(self, cells: Sequence[Cell], base: Style) -> Strip:
         console = self.app.console

@@ -70,8 +70,7 @@ def test_pool_shows_servers_slices_holders_use_and_queue(console_site: ConsoleSi
             for holder in ("ada", "grace", "katherine"):
                 assert holder in screen
             queue = app.query_one("#queue", Listing)
-            positions = lambda: [each["position"] for each in queue.documents.values()]  # noqa: E731
-            await until(pilot, lambda: positions() == [1, 2, 3], "the queue")
+            await until(pilot, lambda: [each["position"] for each in queue.documents.values()] == [1, 2, 3])
             assert app.query_one(PoolMap).servers[0]["gpus"] == 4
             # One line for each server instead of one for each GPU, and back.
             await pilot.press("z")

@@ -113,3 +113,22 @@ def test_only_what_is_looked_at_is_read_and_made() -> None:
             assert book.asked - asked <= 2, "only the pages that are visible are read again"
 
     asyncio.run(scenario())
+
+
+def test_columns_are_whole_at_once_when_the_terminal_changes() -> None:
+    async def scenario() -> None:
+        app = Sheet(Book(50))
+        async with app.run_test(size=(60, 30)) as pilot:
+            listing = app.query_one(Listing)
+            listing.columns = (Column("N", lambda each: each["id"]), Column("T", lambda each: each["told"], wide=50))
+            await listing.refill()
+            for width, wide in ((60, True), (30, False), (60, True)):
+                await pilot.resize_terminal(width, 30)
+                await pilot.pause()
+                assert app.size.width == width
+                strips = app.screen._compositor.render_strips()
+                line = "".join(segment.text for segment in strips[2])
+                assert "000049" in line, line
+                assert ("number 49" in line) == wide, line
+
+    asyncio.run(scenario())
