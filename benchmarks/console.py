@@ -228,7 +228,7 @@ def be_console(url: str, token: str, ca: str, counts: str) -> None:
     counted(PoolMap, "_draw")
     counted(Rows, "_cells_of")
     counted(Tree, "_render_line")
-    app = ConsoleApp(Profile(url, token, ca))
+    app = ConsoleApp(Profile(url, token, ca), own_process=True)
 
     def tell(*_: object) -> None:
         read = {

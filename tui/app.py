@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +22,7 @@ from textual.widgets import Footer, Label, TabbedContent, TabPane
 from tui import show
 from tui.appliance import Appliance, ApplianceError, RefusedError, TokenError, UnreachableError
 from tui.calls import Document, get
+from tui.collecting import collect_in_quiet
 from tui.dialogs.command import CommandDialog
 from tui.dialogs.help import HelpDialog
 from tui.dialogs.login import LoginDialog
@@ -64,7 +66,8 @@ class ConsoleApp(App[int]):
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, profile: Profile, *, remember_profile: bool = False) -> None:
+    def __init__(self, profile: Profile, *, remember_profile: bool = False, own_process: bool = False) -> None:
+        """`own_process`: nothing else is done in it, so that the console may say when garbage is collected."""
         super().__init__()
         self.profile = profile
         self._remember = remember_profile
@@ -80,6 +83,9 @@ class ConsoleApp(App[int]):
         self._last_event: int | None = None
         self.streams = 0
         """How often the stream of events was opened."""
+        self.pressed_at = time.monotonic()
+        """When a key or the mouse was last used."""
+        self._own_process = own_process
 
     # Screens
 
@@ -103,10 +109,17 @@ class ConsoleApp(App[int]):
         self.theme = wanted if wanted in self.available_themes else NIGHT.name
         self.theme_changed_signal.subscribe(self, self._theme_chosen)
         self._tell_status()
+        if self._own_process:
+            collect_in_quiet(self)
         if self.profile.complete:
             self.begin(self.profile)
         else:
             self.ask_for_login("")
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.InputEvent):
+            self.pressed_at = time.monotonic()
+        await super().on_event(event)
 
     def on_resize(self, event: events.Resize) -> None:
         small = event.size.width < SMALLEST[0] or event.size.height < SMALLEST[1]

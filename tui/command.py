@@ -47,7 +47,7 @@ def console(
         # Exported by some shells and programs that start us, these would hold the console at the size of that moment.
         for name in ("COLUMNS", "LINES"):
             os.environ.pop(name, None)
-    raise typer.Exit(ConsoleApp(profile, remember_profile=remember).run() or 0)
+    raise typer.Exit(ConsoleApp(profile, remember_profile=remember, own_process=True).run() or 0)
 
 
 def absolute(path: str) -> str:
