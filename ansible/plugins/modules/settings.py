@@ -197,6 +197,8 @@ def main():
     spec = {key: {"type": "float"} for key in FLOATS}
     spec.update({key: {"type": "int"} for key in INTEGERS})
     spec.update({key: {"type": "str", "no_log": True} for key in SECRETS})
+    # Times, whatever their names sound like.
+    spec.update({key: dict(spec[key], no_log=False) for key in ("former_key_s", "renew_keys_days")})
     spec["ssh_user"] = {"type": "str"}
     spec.update(server_defaults={"type": "dict"}, client_defaults={"type": "dict"})
     spec["update_secrets"] = {
