@@ -36,6 +36,20 @@ def test_same_output_natively_and_forwarded(software_server: GpuServer, name: st
     assert forwarded(software_server, name).stdout == native.stdout
 
 
+def test_the_libraries_can_be_preloaded_instead(software_server: GpuServer) -> None:
+    variables = software_server.shim_environment(SLICE_MIB)
+    folder = Path(variables.pop("LD_LIBRARY_PATH"))
+    variables["LD_PRELOAD"] = " ".join(str(folder / name) for name in ("libcuda.so.1", "libnvidia-ml.so.1"))
+    environment = surroundings()
+    if "LD_PRELOAD" in environment:  # a sanitizer's runtime comes first
+        variables["LD_PRELOAD"] = f"{environment['LD_PRELOAD']} {variables['LD_PRELOAD']}"
+    program = [sys.executable, str(PROGRAMS), "vector"]
+    done = subprocess.run(
+        program, env=environment | variables, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.stdout, done.returncode) == (natively(*program).stdout, 0), done.stderr
+
+
 CUPY = """
 import cupy, numpy
 a = cupy.asarray(numpy.arange(1000, dtype=numpy.float32))
