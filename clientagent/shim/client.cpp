@@ -246,6 +246,13 @@ void Client::read_device(Server& server, Decoder& fields, uint64_t devices) {
     snapshot_.devices.push_back(std::move(device));
 }
 
+CUdevice Client::ordinal_at(uint64_t place) const {
+    for (size_t i = 0; i < snapshot_.devices.size(); ++i) {
+        if (snapshot_.devices[i].place == place) return static_cast<CUdevice>(i);
+    }
+    return -1;
+}
+
 CUdevice Client::ordinal_of(const Server& server, int local) const {
     for (size_t i = 0; i < snapshot_.devices.size(); ++i) {
         if (snapshot_.devices[i].server == &server && snapshot_.devices[i].local == local) {

@@ -91,6 +91,9 @@ class Client {
                                                                                        : &snapshot_.devices[ordinal];
     }
 
+    // The program's number of a GPU by its number in the lease, which is the same for all processes of it; -1 for one
+    // that this program does not see.
+    [[nodiscard]] CUdevice ordinal_at(uint64_t place) const;
     // The program's number of a GPU that its server numbers `local`.
     [[nodiscard]] CUdevice ordinal_of(const Server& server, int local) const;
 

@@ -201,15 +201,17 @@ CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned Flag
     const std::lock_guard held(placing);
     host_memory().find(p, base, block);  // another thread may have been here
     const uint64_t in_page = base & 4095;
-    // The page that the memory begins in may hold other things of the program's: they travel along, harmlessly.
-    if (!block.device_address && make_twin_in_place(reinterpret_cast<void*>(base - in_page), block.size + in_page)) {
+    // The page that the memory begins in may hold other things of the program's.
+    if (!block.device_address &&
+        make_twin_in_place(reinterpret_cast<void*>(base - in_page), block.size + in_page, in_page)) {
         block.device_address = base;
         host_memory().set_device_address(base, base);
     }
     if (!block.device_address) {
         const uint64_t start = take_host_addresses(block.size + in_page);
         if (!start) return CUDA_ERROR_OUT_OF_MEMORY;
-        const CUresult result = make_twin(reinterpret_cast<void*>(base - in_page), start, block.size + in_page);
+        const CUresult result =
+            make_twin(reinterpret_cast<void*>(base - in_page), start, block.size + in_page, nullptr, in_page);
         if (result) {
             give_host_addresses_back(start, block.size + in_page);
             return result;

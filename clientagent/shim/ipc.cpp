@@ -22,7 +22,7 @@ struct Name {
     uint32_t magic = 0, process = 0;
     Key key{};
     uint64_t mapped = 0, offset = 0, size = 0;  // bytes
-    uint32_t device = 0, reserved = 0;
+    uint32_t place = 0, reserved = 0;           // of its GPU in the lease
 };
 static_assert(sizeof(Name) <= sizeof(CUipcMemHandle));
 
@@ -65,7 +65,7 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle* pHandle, CUdeviceptr dptr) {
     name.key = call.results().take<Key>();
     name.mapped = carved ? granularity : (stretch.size + granularity - 1) / granularity * granularity;
     if (stretch.arena) device_memory().renew_rights(*stretch.arena, mapping);
-    name.device = static_cast<uint32_t>(stretch.device);
+    name.place = static_cast<uint32_t>(client().device(stretch.device)->place);
     *pHandle = {};
     std::memcpy(pHandle, &name, sizeof name);
     const std::lock_guard held(lock);
@@ -78,7 +78,7 @@ CUresult cuIpcOpenMemHandle_v2(CUdeviceptr* pdptr, CUipcMemHandle handle, unsign
     if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     Name name;
     std::memcpy(static_cast<void*>(&name), &handle, sizeof name);
-    const auto device = static_cast<CUdevice>(name.device);
+    const CUdevice device = client().ordinal_at(name.place);
     if (!pdptr || (Flags & ~unsigned{CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS}) || name.magic != magic ||
         !client().device(device) || name.offset > name.mapped || name.size > name.mapped - name.offset) {
         return CUDA_ERROR_INVALID_VALUE;
@@ -118,7 +118,7 @@ CUresult cuIpcCloseMemHandle(CUdeviceptr dptr) {
     const auto found = opened().find(dptr);
     if (found == opened().end()) return CUDA_ERROR_INVALID_VALUE;
     if (--found->second.count) return CUDA_SUCCESS;
-    Server& server = *client().device(static_cast<CUdevice>(found->second.name.device))->server;
+    Server& server = *client().device(client().ordinal_at(found->second.name.place))->server;
     Call call(Op::close_shared_memory);
     call.go_to(server);
     call.value(found->second.mapping);

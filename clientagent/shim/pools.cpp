@@ -305,7 +305,7 @@ CUresult cuMemPoolExportToShareableHandle(void* handle_out, CUmemoryPool pool, C
     const MemoryPool* found = find_pool(pool);
     if (!handle_out || !found || flags || !found->exportable) return CUDA_ERROR_INVALID_VALUE;
     if (handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
-    const int descriptor = write_name({.what = SharedName::What::pool, .device = found->device});
+    const int descriptor = write_name({.what = SharedName::What::pool, .place = client().device(found->device)->place});
     if (descriptor < 0) return CUDA_ERROR_OPERATING_SYSTEM;
     std::memcpy(handle_out, &descriptor, sizeof descriptor);
     return CUDA_SUCCESS;
@@ -314,15 +314,16 @@ CUresult cuMemPoolExportToShareableHandle(void* handle_out, CUmemoryPool pool, C
 CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool* pool_out, void* handle, CUmemAllocationHandleType handleType,
                                             unsigned long long flags) {
     SharedName name;
+    CUdevice device = 0;
     if (!pool_out || flags) return CUDA_ERROR_INVALID_VALUE;
     if (handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
-    if (!read_name(static_cast<int>(reinterpret_cast<intptr_t>(handle)), SharedName::What::pool, name)) {
+    if (!read_name(static_cast<int>(reinterpret_cast<intptr_t>(handle)), SharedName::What::pool, name, device)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
     const std::lock_guard held(lock);
-    MemoryPool* made = make_pool(name.device, false);
+    MemoryPool* made = make_pool(device, false);
     made->imported = true;
-    pools_of(name.device).all.push_back(made);
+    pools_of(device).all.push_back(made);
     *pool_out = from_handle<CUmemoryPool>(made->handle);
     return CUDA_SUCCESS;
 }

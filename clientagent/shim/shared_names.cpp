@@ -16,9 +16,10 @@ int write_name(const SharedName& name) {
     return descriptor;
 }
 
-bool read_name(int descriptor, SharedName::What what, SharedName& name) {
-    return pread(descriptor, static_cast<void*>(&name), sizeof name, 0) == static_cast<ssize_t>(sizeof name) &&
-           name.what == what && client().device(name.device);
+bool read_name(int descriptor, SharedName::What what, SharedName& name, CUdevice& device) {
+    if (pread(descriptor, static_cast<void*>(&name), sizeof name, 0) != static_cast<ssize_t>(sizeof name)) return false;
+    device = client().ordinal_at(name.place);
+    return name.what == what && device >= 0;
 }
 
 }  // namespace gpuferry

@@ -16,14 +16,14 @@ struct SharedName {
     What what = What::memory;
     uint32_t process = 0;  // the worker that has the memory
     SharingKey key{};
-    uint64_t size = 0;  // bytes
-    int32_t device = 0;
-    uint32_t reserved = 0;
+    uint64_t size = 0;   // bytes
+    uint64_t place = 0;  // of its GPU in the lease: programs may number their GPUs differently
 };
 
 // A new descriptor with this name; negative where the system has none.
 int write_name(const SharedName& name);
-// False where the descriptor holds no name of this kind, or one of a GPU that this program does not have.
-bool read_name(int descriptor, SharedName::What what, SharedName& name);
+// False where the descriptor holds no name of this kind, or one of a GPU that this program does not see; `device` is
+// how it numbers that GPU.
+bool read_name(int descriptor, SharedName::What what, SharedName& name, CUdevice& device);
 
 }  // namespace gpuferry

@@ -45,6 +45,7 @@ struct Twin {
     bool pageable = false;  // the program may have freed it
     std::vector<Replica> replicas;
     std::vector<Word> words;  // that streams wait for
+    uint64_t skipped = 0;     // bytes at the start that are other things of the program's
 
     Replica* on(const Server& server) {
         for (Replica& replica : replicas) {
@@ -125,8 +126,8 @@ CUresult post_changes(Server& server, uint64_t address, const ChangedBytes& chan
 // What the program has changed, but for words that streams wait for. The caller holds `posting`.
 CUresult send_changes(const Twin& twin, Replica& replica) {
     std::array<char, page> now;
-    for (uint64_t start = 0; start < twin.size; start += page) {
-        const uint64_t part = std::min(page, twin.size - start);
+    for (uint64_t start = twin.skipped, part = 0; start < twin.size; start += part) {
+        part = std::min(page - start % page, twin.size - start);
         const char* memory = twin.memory + start;
         ChangedBytes changed;
         {
@@ -203,7 +204,7 @@ CUresult send_words(const std::vector<WordNow>& words, const Server* only) {
 // The twin that holds the whole range, with its address. The caller holds one of the locks.
 Twin* find_twin(const char* memory, size_t size, uint64_t& address) {
     for (auto& [start, twin] : twins()) {
-        if (memory < twin.memory || memory + size > twin.memory + twin.size) continue;
+        if (memory < twin.memory + twin.skipped || memory + size > twin.memory + twin.size) continue;
         address = start;
         return &twin;
     }
@@ -324,7 +325,7 @@ CUresult adopt_twin(Server& server, uint64_t address, std::span<const char> cont
     }
     auto* memory = reinterpret_cast<char*>(address);
     std::memcpy(memory, content.data(), content.size());
-    Twin twin{memory, content.size(), false, {}, {}};
+    Twin twin{memory, content.size(), false, {}, {}, 0};
     twin.replicas.push_back({&server, address, copy_of(content)});
     twins().insert_or_assign(address, std::move(twin));
     ++twin_count;
@@ -368,20 +369,20 @@ static void add_twin(uint64_t address, Twin twin) {
 
 // The caller holds `posting`.
 static CUresult make(Server& server, void* memory, uint64_t address, uint64_t size, const Device* charged,
-                     bool pageable) {
+                     bool pageable, uint64_t skipped = 0) {
     if (const auto known = twins().find(address); known != twins().end()) {
         return add_replica(server, known->second, address, charged);
     }
-    Twin twin{static_cast<char*>(memory), size, pageable, {}, {}};
+    Twin twin{static_cast<char*>(memory), size, pageable, {}, {}, skipped};
     if (const CUresult failure = add_replica(server, twin, address, charged)) return failure;
     add_twin(address, std::move(twin));
     return CUDA_SUCCESS;
 }
 
-CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged) {
+CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged, uint64_t skipped) {
     const std::lock_guard held(posting);
     Server& own = charged ? *charged->server : current_server();
-    if (const CUresult failure = make(own, memory, address, size, charged, false)) return failure;
+    if (const CUresult failure = make(own, memory, address, size, charged, false, skipped)) return failure;
     for (const auto& server : client().servers()) {
         // Of a server that is lost, the calls that need it will say so.
         if (server.get() != &own) add_replica(*server, twins().at(address), address, nullptr);
@@ -390,9 +391,9 @@ CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* 
 }
 
 // Asks each server, which holds nothing of this process's: only it knows what lies there.
-bool make_twin_in_place(void* memory, uint64_t size) {
+bool make_twin_in_place(void* memory, uint64_t size, uint64_t skipped) {
     const auto address = reinterpret_cast<uint64_t>(memory);
-    Twin twin{static_cast<char*>(memory), size, false, {}, {}};
+    Twin twin{static_cast<char*>(memory), size, false, {}, {}, skipped};
     for (const auto& server : client().servers()) {
         Call call(Op::make_twin);
         call.go_to(*server);
@@ -476,7 +477,7 @@ bool in_twin(const void* memory, size_t size) {
     const std::lock_guard held(lock);
     const auto* start = static_cast<const char*>(memory);
     for (const auto& [address, twin] : twins()) {
-        if (start < twin.memory + twin.size && twin.memory < start + size) return true;
+        if (start < twin.memory + twin.size && twin.memory + twin.skipped < start + size) return true;
     }
     return false;
 }
@@ -521,7 +522,7 @@ void apply_device_changes(const Server& server, uint64_t server_address, const C
     if (!twin) return;
     const uint64_t size = std::min<uint64_t>(bytes.size(), twin->size - offset);
     char* known = twin->on(server)->known.get() + offset;
-    for (uint64_t i = 0; i < size; ++i) {
+    for (uint64_t i = twin->skipped > offset ? twin->skipped - offset : 0; i < size; ++i) {
         const uint64_t start = i;
         while (i < size && changed.has(i)) ++i;
         if (i == start) continue;

@@ -26,7 +26,9 @@ bool is_host_address(uint64_t address);
 
 // Gives memory of this process a twin at `address` on the current context's server, and on all others: its address may
 // be in anything that a kernel reads. With a device, it counts against the GPU's slice.
-CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged = nullptr);
+// The first `skipped` bytes are other things of the program's, which stay here.
+CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged = nullptr,
+                   uint64_t skipped = 0);
 // Where the server's GPUs find these bytes of host memory: in the twin that they have or get. Pageable memory gets one
 // for the life of the process; its bytes travel with the launches of graphs, and nothing breaks when the program has
 // freed it.
@@ -34,7 +36,7 @@ CUresult find_server_address(Server& server, const void* memory, size_t size, ui
 // The other way round; null where there is no twin.
 void* find_client_address(const Server& server, uint64_t server_address);
 // Gives registered memory a twin at its own address, if every server has room there; false where one has not.
-bool make_twin_in_place(void* memory, uint64_t size);
+bool make_twin_in_place(void* memory, uint64_t size, uint64_t skipped);
 // Memory that a server's driver placed and host and device share: it gets the same address here, and these bytes.
 CUresult adopt_twin(Server& server, uint64_t address, std::span<const char> content);
 // What another server has placed at `server_address` is the memory that was adopted at `address`.

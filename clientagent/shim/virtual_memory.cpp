@@ -99,7 +99,7 @@ CUresult cuMemExportToShareableHandle(void* shareableHandle, CUmemGenericAllocat
     call.handle(Kind::allocation, handle);
     call.ask();
     if (call.result()) return call.result();
-    SharedName name{.size = physical->size, .device = physical->prop.location.id};
+    SharedName name{.size = physical->size, .place = client().device(physical->prop.location.id)->place};
     name.process = static_cast<uint32_t>(call.results().take<uint64_t>());
     name.key = call.results().take<SharingKey>();
     const int descriptor = write_name(name);
@@ -113,22 +113,23 @@ CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, vo
     if (!handle) return CUDA_ERROR_INVALID_VALUE;
     if (shHandleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
     SharedName name;
+    CUdevice device = 0;
     const auto descriptor = static_cast<int>(reinterpret_cast<intptr_t>(osHandle));
-    if (!read_name(descriptor, SharedName::What::memory, name)) return CUDA_ERROR_INVALID_VALUE;
+    if (!read_name(descriptor, SharedName::What::memory, name, device)) return CUDA_ERROR_INVALID_VALUE;
     auto physical = std::make_unique<Physical>();
     physical->prop.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     physical->prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
     physical->prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
-    physical->prop.location.id = name.device;
+    physical->prop.location.id = device;
     physical->size = name.size;
     physical->imported = true;
     Call call(Op::import_physical);
-    call.go_to(*client().device(name.device)->server);
+    call.go_to(*client().device(device)->server);
     call.create(Kind::allocation, handle, physical.get());
     physical->handle = *handle;
     call.value<uint64_t>(name.process);
     call.value(name.key);
-    call.device(name.device);
+    call.device(device);
     call.ask();
     if (call.result()) {
         handles_table().forget(*handle);

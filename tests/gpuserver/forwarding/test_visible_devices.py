@@ -95,3 +95,41 @@ def test_natively_and_forwarded_a_program_sees_the_same(server: GpuServer, visib
     assert [line.split()[1] for line in forwarded if line.startswith("device")] == list(names)
     assert forwarded[0].startswith("init 0" if names else "init 100 ")
     assert forwarded[-1] == "nvml 3"
+
+
+SHARING = """
+import os, subprocess, sys
+from cuda.bindings import driver as cu
+from test_driver_sharing import DESCRIPTOR, MIB, access, fill, first_bytes, ok, primary, properties
+
+device, imported = int(sys.argv[1]), len(sys.argv) > 2
+primary(device)
+address = int(ok(cu.cuMemAddressReserve(2 * MIB, 0, 0, 0)))
+if imported:
+    memory = ok(cu.cuMemImportFromShareableHandle(int(sys.argv[2]), DESCRIPTOR))
+    assert ok(cu.cuMemGetAllocationPropertiesFromHandle(memory)).location.id == device
+else:
+    memory = ok(cu.cuMemCreate(2 * MIB, properties(device, exportable=True), 0))
+ok(cu.cuMemMap(address, 2 * MIB, 0, memory, 0))
+ok(cu.cuMemSetAccess(address, 2 * MIB, [access(device)], 1))
+if imported:
+    print(first_bytes(address), flush=True)
+    fill(address, 6, 100)
+else:
+    fill(address, 5, 2 * MIB)
+    descriptor = int(ok(cu.cuMemExportToShareableHandle(memory, DESCRIPTOR, 0)))
+    child = [sys.executable, "-c", os.environ["CODE"], "1", str(descriptor)]
+    subprocess.run(child, env=os.environ | {"CUDA_VISIBLE_DEVICES": "2,1"}, pass_fds=[descriptor], check=True)
+    print(first_bytes(address, 100))
+"""
+
+
+def test_processes_that_number_their_gpus_differently_share_memory(server: GpuServer) -> None:
+    cases = Path(__file__).resolve().parents[1] / "softgpu"
+    variables = server.shim_environment() | {"GPUFERRY_DEVICES": "3", "CUDA_VISIBLE_DEVICES": "1,2", "CODE": SHARING}
+    environment = surroundings(**variables, GPUFERRY_TEST_CASE="1")
+    environment["PYTHONPATH"] += f":{cases}:{cases / 'driver'}"
+    done = subprocess.run(
+        [sys.executable, "-c", SHARING, "0"], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.stdout, done.returncode) == ("{5}\n{6}\n", 0), done.stderr
