@@ -75,10 +75,16 @@ void serve_unmap_memory(Request& in, Answer& out) {
     if (!in.good() || found == session.mappings.end() || found->second.held) return out.refuse(in);
     const Mapping mapping = found->second;
     session.mappings.erase(found);
+    out.result = CUDA_SUCCESS;
+    if (session.is_idle()) {
+        driver.cuMemUnmap(address, mapping.size);
+        driver.cuMemRelease(mapping.memory);
+        session.quota.give_back(mapping.device, mapping.size);
+        return;
+    }
     // It counts until the GPU has it back: else the lease would hold more than its slice for a while.
     session.reaper.give_back(session.devices[mapping.device].primary, address, mapping,
                              [&session, mapping] { session.quota.give_back(mapping.device, mapping.size); });
-    out.result = CUDA_SUCCESS;
 }
 
 // Replies when everything freed so far can be used again.

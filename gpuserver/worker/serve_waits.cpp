@@ -36,7 +36,13 @@ void serve_wait_event(Request& in, Answer& out) {
 void serve_wait_context(Request& in, Answer& out) {
     if (!in.good() || !in.session.current()) return out.refuse(in);
     out.later = true;
-    in.session.reply_after(in.header.number, [] { return driver.cuCtxSynchronize(); });
+    Session& session = in.session;
+    const uint64_t number = in.header.number;
+    session.reply_after(number, [&session, number] {
+        const CUresult result = driver.cuCtxSynchronize();
+        if (!result) session.note_idle(number);
+        return result;
+    });
 }
 
 }  // namespace gpuferry::worker

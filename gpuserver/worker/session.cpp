@@ -119,7 +119,30 @@ void Session::serve() {
     _exit(0);
 }
 
+// Whether a request can leave work for a GPU behind. To say so of one that does not costs nothing but an earlier end of
+// memory that is freed.
+static bool gives_work(uint16_t op) {
+    switch (static_cast<Op>(op)) {
+        case Op::open_session:
+        case Op::map_memory:
+        case Op::unmap_memory:
+        case Op::set_rights:
+        case Op::wait_context:
+            return false;
+        default:
+            return true;
+    }
+}
+
+void Session::note_idle(uint64_t number) {
+    if (devices.size() > 1) return;  // it was one GPU of several
+    uint64_t known = idle_behind_;
+    while (known < number && !idle_behind_.compare_exchange_weak(known, number)) {
+    }
+}
+
 void Session::dispatch(const RequestHeader& header, std::span<const char> payload) {
+    if (gives_work(header.op)) last_work_ = header.number;
     AccountSlot& cost = account.own();
     AccountSlot::add(cost.calls, 1);
     if (header.op == static_cast<uint16_t>(Op::launch)) AccountSlot::add(cost.launches, 1);

@@ -4,6 +4,7 @@
 // for the GPU are handed to waiter threads, which reply when the wait is over.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <string>
@@ -63,6 +64,12 @@ class Session {
     // Waits until the GPU has everything back that was freed; false while it may wait for the client itself.
     bool settle_frees();
 
+    // Whether the GPU can have no work of this session's: what is freed then is given back at once, so that using it
+    // fails as it does natively.
+    [[nodiscard]] bool is_idle() const { return last_work_ <= idle_behind_; }
+    // All work that requests up to this one asked for is complete. From any thread.
+    void note_idle(uint64_t number);
+
     // A reply, from any thread: copies that have become visible go ahead of it; with `visible`, the reply of a call
     // that makes all device work visible, so do the device's output and its changes of host memory.
     void reply(uint64_t number, CUresult result, std::span<const char> payload, std::span<const char> bulk = {},
@@ -111,6 +118,9 @@ class Session {
     Connection connection_;
     Handle current_handle_ = 0;
     CUcontext current_ = nullptr;
+
+    uint64_t last_work_ = 0;                 // the last request that may have given a GPU work
+    std::atomic<uint64_t> idle_behind_ = 0;  // requests up to this one keep no GPU busy
 
     std::vector<char> input_;
     size_t start_ = 0, end_ = 0;
