@@ -387,9 +387,10 @@ class SandboxGuests:
         if guest is None or guest.process is None:
             return
         # unshare dies with SIGKILL, and takes the guest's first process and so all others along.
-        with contextlib.suppress(ProcessLookupError):
-            for child in _children(guest.process.pid):
-                os.kill(child, signal.SIGKILL)
+        if guest.process.poll() is None:  # once it has ended, its number may be another process's
+            with contextlib.suppress(ProcessLookupError):
+                for child in _children(guest.process.pid):
+                    os.kill(child, signal.SIGKILL)
             guest.process.kill()
         guest.process.wait()
         guest.process = None
