@@ -10,7 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input, Label, Sparkline
+from textual.widgets import Input, Label
 
 from tui import show
 from tui.appliance import Event
@@ -34,23 +34,17 @@ class Gauge(Vertical):
     DEFAULT_CSS = """
     Gauge { width: 1fr; height: 2; padding: 0 1; }
     Gauge > Label { width: 1fr; height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
-    Gauge > Sparkline { height: 1; }
-    Gauge > Sparkline > .sparkline--max-color { color: $primary; }
-    Gauge > Sparkline > .sparkline--min-color { color: $primary 60%; }
+    Gauge > #past { color: $primary; }
     """
 
     def compose(self) -> ComposeResult:
-        yield Label()
-        yield Sparkline([], summary_function=max)
+        yield Label(id="now")
+        yield Label(id="past")
 
     def put(self, title: str, value: str, past: list[float], most: float | None = None) -> None:
-        self.query_one(Label).update(Text.assemble((value, "bold"), " ", (title, "dim")), layout=False)
-        # A sparkline scales to its own extremes: the two ends fix the scale, where a full scale means something.
-        line = self.query_one(Sparkline)
-        data = [0.0, *past, most] if most else past
-        if line.data != data:
-            line.data = data
-        line.display = bool(past)
+        self.query_one("#now", Label).update(Text.assemble((value, "bold"), " ", (title, "dim")), layout=False)
+        line = show.spark(past, max(1, self.content_size.width), most or max(past, default=0.0) or 1.0)
+        self.query_one("#past", Label).update(line, layout=False)
 
 
 class PoolPane(FilteredPane):
