@@ -24,6 +24,7 @@ from textual.strip import Strip
 
 from tui import show
 from tui.calls import Document
+from tui.rows import MOVES
 from tui.themes import NO_COLOUR, holder_colour, sign
 from tui.told import entitle
 
@@ -54,12 +55,7 @@ class PoolMap(ScrollView, can_focus=True):
     """`show_servers` gives it the servers in a line each, `show_details` what is on some of them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home,g", "edge(0)", "First", show=False),
-        Binding("end,G", "edge(1)", "Last", show=False),
+        *MOVES,
         Binding("z", "zoom", "Zoom"),
         Binding("enter", "open", "Open"),
     ]

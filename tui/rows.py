@@ -28,6 +28,17 @@ SIDEWAYS = 8
 """Cells that a key moves a table to the side that is wider than its place."""
 
 
+MOVES: tuple[BindingType, ...] = (
+    Binding("up,k", "move(-1)", "Up", show=False),
+    Binding("down,j", "move(1)", "Down", show=False),
+    Binding("pageup", "page(-1)", "Page up", show=False),
+    Binding("pagedown", "page(1)", "Page down", show=False),
+    Binding("home,g", "edge(0)", "First", show=False),
+    Binding("end,G", "edge(1)", "Last", show=False),
+)
+"""The keys of whatever has lines and a cursor."""
+
+
 @dataclass(frozen=True)
 class Column:
     """`show` makes a row's cell. `wide`: only where the table has at least so many cells of width."""
@@ -42,12 +53,7 @@ class Rows(ScrollView, can_focus=True):
     """`put` gives it the keys of its rows, `cells` is asked for what a row shows. Columns grow with what is shown."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False),
-        Binding("down,j", "move(1)", "Down", show=False),
-        Binding("pageup", "page(-1)", "Page up", show=False),
-        Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home,g", "edge(0)", "First", show=False),
-        Binding("end,G", "edge(1)", "Last", show=False),
+        *MOVES,
         Binding("left", "sideways(-1)", "Left", show=False),
         Binding("right", "sideways(1)", "Right", show=False),
         Binding("enter", "open", "Open", show=False),

@@ -139,7 +139,7 @@ async def browse(url: str, folder: Path) -> str:
         log.close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: setup/system-packages leaves it out (350 MB)")
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (setup/system-packages test installs it)")
 def test_in_a_browser(console_site: ConsoleSite) -> None:
     port = free_port()
     command = [sys.executable, "-m", "clientagent.command", "console", *arguments(console_site), "--web"]
