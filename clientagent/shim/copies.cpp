@@ -14,8 +14,6 @@
 
 namespace gpuferry {
 
-constexpr size_t pieces_on_the_way = 4;
-
 CUresult upload(CUdeviceptr destination, const void* source, size_t size, CUstream stream) {
     const auto* bytes = static_cast<const char*>(source);
     for (size_t done = 0; done < size;) {
@@ -57,6 +55,11 @@ CUresult download(void* destination, CUdeviceptr source, size_t size, CUstream s
         pieces.pop_front();
     }
     return result;
+}
+
+bool is_unsettled(const void* source, size_t size) {
+    return in_twin(source, size) ||
+           ((host_functions_pending() || value_wait_pending()) && host_memory().is_pinned(source, size));
 }
 
 namespace shim {
@@ -119,13 +122,6 @@ CUresult copy_by_twin(CUdeviceptr destination, CUdeviceptr source, size_t size, 
     if (!capturing) return call.post();
     call.ask();
     return call.result();
-}
-
-// Whether the source's bytes are not there yet, or not here: earlier work of the device or of host functions fills it,
-// or the program itself before it opens a stream's way, or the device reaches it.
-bool is_unsettled(const void* source, size_t size) {
-    return in_twin(source, size) ||
-           ((host_functions_pending() || value_wait_pending()) && host_memory().is_pinned(source, size));
 }
 
 CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size, CUstream stream, bool blocking) {

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -13,9 +14,23 @@
 namespace gpuferry {
 namespace {
 
+// Bytes that arrive packed, for rows of `width` bytes that lie `pitch` bytes apart.
 struct Expected {
     char* place = nullptr;
-    size_t size = 0, left = 0;
+    size_t width = 0, pitch = 0;
+    size_t size = 0, left = 0;  // of all rows; not yet here
+
+    void fill(size_t offset, const char* bytes, size_t count) const {
+        for (size_t done = 0, part = 0; done < count; done += part) {
+            const size_t in_row = (offset + done) % width;
+            part = std::min(width - in_row, count - done);
+            std::memcpy(place + (offset + done) / width * pitch + in_row, bytes + done, part);
+        }
+    }
+    [[nodiscard]] bool meets(const char* start, size_t count) const {
+        const size_t extent = (size / width - 1) * pitch + width;
+        return place < start + count && start < place + extent;
+    }
 };
 
 std::mutex lock;
@@ -37,7 +52,7 @@ void place_copy(Decoder fields) {
     if (!bytes || found == expected().end()) return;
     Expected& copy = found->second;
     if (offset > copy.size || size > copy.size - offset || size > copy.left) return;
-    std::memcpy(copy.place + offset, bytes, size);
+    copy.fill(offset, bytes, size);
     copy.left -= size;
     if (copy.left == 0) expected().erase(found);
 }
@@ -52,8 +67,12 @@ void print(Decoder fields, FILE* stream) {
 }  // namespace
 
 uint64_t expect_copy(void* place, size_t size) {
+    return expect_rows(place, size, size, 1);
+}
+
+uint64_t expect_rows(void* place, size_t width, size_t pitch, size_t rows) {
     const std::lock_guard held(lock);
-    expected()[++last_number] = {static_cast<char*>(place), size, size};
+    expected()[++last_number] = {static_cast<char*>(place), width, pitch, width * rows, width * rows};
     return last_number;
 }
 
@@ -65,16 +84,14 @@ void forget_copy(uint64_t number) {
 void forget_copies(const void* place, size_t size) {
     const std::lock_guard held(lock);
     const auto* start = static_cast<const char*>(place);
-    std::erase_if(expected(), [&](const auto& entry) {
-        return entry.second.place < start + size && start < entry.second.place + entry.second.size;
-    });
+    std::erase_if(expected(), [&](const auto& entry) { return entry.second.meets(start, size); });
 }
 
 bool copy_pending(const void* place, size_t size) {
     const std::lock_guard held(lock);
     const auto* start = static_cast<const char*>(place);
     for (const auto& [number, copy] : expected()) {
-        if (copy.place < start + size && start < copy.place + copy.size) return true;
+        if (copy.meets(start, size)) return true;
     }
     return false;
 }

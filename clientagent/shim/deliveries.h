@@ -15,6 +15,8 @@ void deliver(const Server& server, Delivery kind, std::span<const char> payload)
 
 // A posted copy will bring `size` bytes for `place`; returns the number it is known by.
 uint64_t expect_copy(void* place, size_t size);
+// The same for a copy of `rows` rows of `width` bytes each, `pitch` bytes apart, which arrive packed.
+uint64_t expect_rows(void* place, size_t width, size_t pitch, size_t rows);
 // The copy was not posted after all.
 void forget_copy(uint64_t number);
 // The memory is about to go: what was to come there goes nowhere.

@@ -4,10 +4,15 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "arrays.h"
 #include "between_servers.h"
+#include "copies.h"
+#include "deliveries.h"
 #include "host_memory.h"
 #include "twins.h"
 
@@ -92,18 +97,61 @@ CUresult send_box(const CUDA_MEMCPY3D& box, CUstream stream) {
     return call.post();
 }
 
-CUresult fetch_box(const CUDA_MEMCPY3D& box, CUstream stream) {
-    std::vector<char> packed(box.WidthInBytes * box.Height);
-    Call call(Op::shape_out);
-    call.value(box);
-    call.handle(Kind::stream, stream);
-    call.receive_into(packed.data(), packed.size());
-    call.ask();
-    if (call.result()) return call.result();
+// A box that was asked for, and where its bytes arrive.
+struct Fetch {
+    Fetch(const CUDA_MEMCPY3D& box, CUstream stream) : box(box), packed(box.WidthInBytes * box.Height) {
+        call.value(box);
+        call.handle(Kind::stream, stream);
+        call.receive_into(packed.data(), packed.size());
+    }
+
+    CUDA_MEMCPY3D box;
+    std::vector<char> packed;
+    Call call{Op::shape_out};
+};
+
+CUresult finish(Fetch& fetch, bool last) {
+    fetch.call.await(last);
+    if (fetch.call.result()) return fetch.call.result();
+    const CUDA_MEMCPY3D& box = fetch.box;
     for (size_t y = 0; y < box.Height; ++y) {
-        std::memcpy(destination_row(box, y, 0), packed.data() + y * box.WidthInBytes, box.WidthInBytes);
+        std::memcpy(destination_row(box, y, 0), fetch.packed.data() + y * box.WidthInBytes, box.WidthInBytes);
     }
     return CUDA_SUCCESS;
+}
+
+// Waits until all boxes are there, several on the way at once: one round trip.
+CUresult fetch_boxes(const CUDA_MEMCPY3D& copy, CUstream stream) {
+    std::deque<std::unique_ptr<Fetch>> on_the_way;
+    CUresult result = for_each_box(copy, [&](const CUDA_MEMCPY3D& box) {
+        on_the_way.push_back(std::make_unique<Fetch>(box, stream));
+        if (!on_the_way.back()->call.begin(false)) {
+            const CUresult failure = on_the_way.back()->call.result();
+            on_the_way.pop_back();
+            return failure;
+        }
+        if (on_the_way.size() < pieces_on_the_way) return CUDA_SUCCESS;
+        const CUresult failure = finish(*on_the_way.front(), false);
+        on_the_way.pop_front();
+        return failure;
+    });
+    for (; !on_the_way.empty(); on_the_way.pop_front()) {
+        const CUresult failure = finish(*on_the_way.front(), on_the_way.size() == 1);
+        if (!result) result = failure;
+    }
+    return result;
+}
+
+// The bytes arrive with a later reply, at the latest with the one of the call that waits for the stream.
+CUresult fetch_box_later(const CUDA_MEMCPY3D& box, CUstream stream) {
+    const uint64_t number = expect_rows(destination_row(box, 0, 0), box.WidthInBytes, box.dstPitch, box.Height);
+    Call call(Op::shape_out_later);
+    call.value(box);
+    call.handle(Kind::stream, stream);
+    call.value<uint64_t>(number);
+    const CUresult failure = call.post();
+    if (failure) forget_copy(number);
+    return failure;
 }
 
 CUresult copy_on_host(const CUDA_MEMCPY3D& copy, CUstream stream) {
@@ -183,11 +231,18 @@ CUresult localise_host(Server& server, const Side& side, const CUDA_MEMCPY3D& co
     return find_server_address(server, side.host, end, address);
 }
 
-CUresult copy_shape_captured(CUDA_MEMCPY3D copy, CUstream stream) {
-    if (const CUresult failure = localise_copy(server_of_stream(stream), copy)) return failure;
-    Call call(Op::shape_captured);
+// The host's side is named by its twin, and read or written in the stream's turn: in a captured stream whenever the
+// graph runs, else when what the stream does before is done.
+CUresult copy_shape_by_twin(CUDA_MEMCPY3D copy, CUstream stream, bool capturing) {
+    Server& server = server_of_stream(stream);
+    if (const CUresult failure = localise_copy(server, copy)) return failure;
+    if (!capturing) {
+        if (const CUresult failure = prepare_device_work(server)) return failure;
+    }
+    Call call(Op::shape_by_twin);
     call.value(copy);
     call.handle(Kind::stream, stream);
+    if (!capturing) return call.post();
     call.ask();
     return call.result();
 }
@@ -212,16 +267,53 @@ CUresult carry_box(const CUDA_MEMCPY3D& box, const Context& to, const Context& f
     up.srcXInBytes = up.srcY = up.srcZ = 0;
     {
         const ContextScope scope(from);
-        if (const CUresult failure = fetch_box(down, nullptr)) return failure;
+        if (const CUresult failure = fetch_boxes(down, nullptr)) return failure;
     }
     const ContextScope scope(to);
     return send_box(up, nullptr);
 }
 
+// The bytes that a side in host memory takes.
+std::span<const char> host_extent(const Side& side, const CUDA_MEMCPY3D& copy) {
+    uint64_t first = 0, end = 0;
+    find_extent(side, copy, first, end);  // `check_sides` has seen that it has one
+    return {static_cast<const char*>(side.host) + first, end - first};
+}
+
+CUresult send_shape(const CUDA_MEMCPY3D& copy, CUstream stream, bool blocking) {
+    const std::span<const char> source = host_extent(source_of(copy), copy);
+    CUresult failure = CUDA_SUCCESS;
+    if (copy_pending(source.data(), source.size())) {
+        failure = shim::cuCtxSynchronize();
+    } else if (is_unsettled(source.data(), source.size())) {
+        failure = copy_shape_by_twin(copy, stream, false);
+        return failure || !blocking ? failure : shim::cuStreamSynchronize(stream);
+    }
+    if (!failure) failure = for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return send_box(box, stream); });
+    const bool pinned = blocking && host_memory().is_pinned(source.data(), source.size());
+    return failure || !pinned ? failure : shim::cuStreamSynchronize(stream);
+}
+
+CUresult fetch_shape(const CUDA_MEMCPY3D& copy, CUstream stream, bool blocking) {
+    // The stream may be waiting for what the program has written to memory that the device sees.
+    if (const CUresult failure = prepare_device_work(server_of_stream(stream))) return failure;
+    const std::span<const char> destination = host_extent(destination_of(copy), copy);
+    if (in_twin(destination.data(), destination.size())) {  // the device may read it
+        const CUresult failure = copy_shape_by_twin(copy, stream, false);
+        return failure || !blocking ? failure : shim::cuStreamSynchronize(stream);
+    }
+    if (!blocking && host_memory().is_pinned(destination.data(), destination.size())) {
+        return for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return fetch_box_later(box, stream); });
+    }
+    const CUresult result = fetch_boxes(copy, stream);
+    if (!result) note_stream_idle(stream);
+    return result;
+}
+
 CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking);
 
 // What concerns memory of another server than the stream's. `done` is false when nothing does.
-CUresult copy_shape_elsewhere(const CUDA_MEMCPY3D& copy, CUstream stream, bool blocking, bool& done) {
+CUresult copy_shape_elsewhere(const CUDA_MEMCPY3D& copy, CUstream stream, bool& done) {
     const Server* here = &server_of_stream(stream);
     const Context* from = context_of_side(copy.srcMemoryType, copy.srcDevice, copy.srcArray);
     const Context* to = context_of_side(copy.dstMemoryType, copy.dstDevice, copy.dstArray);
@@ -232,7 +324,7 @@ CUresult copy_shape_elsewhere(const CUDA_MEMCPY3D& copy, CUstream stream, bool b
             return for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return carry_box(box, *to, *from); });
         });
     }
-    return do_elsewhere(to ? to : from, stream, [&] { return copy_shape(copy, nullptr, blocking); });
+    return do_elsewhere(to ? to : from, stream, [&] { return copy_shape(copy, nullptr, true); });
 }
 
 CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking) {
@@ -243,23 +335,19 @@ CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking) {
     bool capturing = false;
     CUresult failure = ask_capturing(stream, capturing);
     if (failure) return failure;
-    if (capturing) return copy_shape_captured(copy, stream);
+    if (capturing) return copy_shape_by_twin(copy, stream, true);
     resolve_unified(copy);
     failure = check_sides(copy);
     if (failure) return failure;
     if (client().has_several_servers()) {
         bool done = false;
-        failure = copy_shape_elsewhere(copy, stream, blocking, done);
+        failure = copy_shape_elsewhere(copy, stream, done);
         if (done) return failure;
     }
     const bool from_host = copy.srcMemoryType == CU_MEMORYTYPE_HOST, to_host = copy.dstMemoryType == CU_MEMORYTYPE_HOST;
     if (from_host && to_host) return copy_on_host(copy, stream);
-    if (from_host) {
-        failure = for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return send_box(box, stream); });
-        const bool pinned = blocking && host_memory().is_pinned(copy.srcHost, 1);
-        return failure || !pinned ? failure : shim::cuStreamSynchronize(stream);
-    }
-    if (to_host) return for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return fetch_box(box, stream); });
+    if (from_host) return send_shape(copy, stream, blocking);
+    if (to_host) return fetch_shape(copy, stream, blocking);
     Call call(Op::shape_within);
     call.value(copy);
     call.handle(Kind::stream, stream);
@@ -291,11 +379,11 @@ CUresult array_copy(CUarray to, CUdeviceptr to_address, size_t to_offset, CUarra
     return copy_shape(copy, nullptr, true);
 }
 
-CUresult from_array(void* destination, CUarray array, size_t offset, size_t bytes, CUstream stream) {
+CUresult from_array(void* destination, CUarray array, size_t offset, size_t bytes, CUstream stream, bool blocking) {
     CUDA_MEMCPY3D copy = line(bytes);
     copy.srcMemoryType = CU_MEMORYTYPE_ARRAY, copy.srcArray = array, copy.srcXInBytes = offset;
     copy.dstMemoryType = CU_MEMORYTYPE_HOST, copy.dstHost = destination;
-    return copy_shape(copy, stream, true);
+    return copy_shape(copy, stream, blocking);
 }
 
 }  // namespace
@@ -354,10 +442,10 @@ CUresult cuMemcpyHtoAAsync_v2(CUarray dstArray, size_t dstOffset, const void* sr
     return to_array(dstArray, dstOffset, srcHost, ByteCount, hStream, false);
 }
 CUresult cuMemcpyAtoH_v2(void* dstHost, CUarray srcArray, size_t srcOffset, size_t ByteCount) {
-    return from_array(dstHost, srcArray, srcOffset, ByteCount, nullptr);
+    return from_array(dstHost, srcArray, srcOffset, ByteCount, nullptr, true);
 }
 CUresult cuMemcpyAtoHAsync_v2(void* dstHost, CUarray srcArray, size_t srcOffset, size_t ByteCount, CUstream hStream) {
-    return from_array(dstHost, srcArray, srcOffset, ByteCount, hStream);
+    return from_array(dstHost, srcArray, srcOffset, ByteCount, hStream, false);
 }
 
 }  // namespace shim

@@ -16,6 +16,32 @@ bool is_device_side(CUmemorytype type) {
     return type == CU_MEMORYTYPE_DEVICE || type == CU_MEMORYTYPE_ARRAY;
 }
 
+// Issues a copy of a shape into a staging block, packed, with the block's event behind it; false where that failed.
+bool shape_to_staging(Request& in, Answer& out, CUDA_MEMCPY3D copy, CUstream stream, Staged& staged) {
+    Session& session = in.session;
+    staged.size = packed_bytes(copy);
+    if (!is_device_side(copy.srcMemoryType) || staged.size > copy_chunk) {
+        out.refuse(in);
+        return false;
+    }
+    copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;  // the host's side becomes the block
+    if (!localise(in, copy)) {
+        out.refuse(in);
+        return false;
+    }
+    copy.dstMemoryType = CU_MEMORYTYPE_HOST;
+    staged.block = session.staging.take(staged.size, session.current(), out.result, !session.host_functions.pending());
+    if (!staged.block) return false;
+    copy.dstHost = staged.block->memory;
+    copy.dstXInBytes = copy.dstY = copy.dstZ = copy.dstLOD = 0;
+    copy.dstPitch = copy.WidthInBytes;
+    copy.dstHeight = copy.Height;
+    out.result = driver.cuMemcpy3DAsync_v2(&copy, stream);
+    if (!out.result) out.result = driver.cuEventRecord(staged.block->event, stream);
+    if (out.result) session.staging.give_back(std::move(staged.block));
+    return !out.result;
+}
+
 }  // namespace
 
 void serve_shape_in(Request& in, Answer& out) {
@@ -30,7 +56,7 @@ void serve_shape_in(Request& in, Answer& out) {
     copy.srcMemoryType = CU_MEMORYTYPE_DEVICE;  // the host's side becomes a staging block
     if (!localise(in, copy)) return out.refuse(in);
     copy.srcMemoryType = CU_MEMORYTYPE_HOST;
-    auto block = session.staging.take(size, session.current(), out.result);
+    auto block = session.staging.take(size, session.current(), out.result, !session.host_functions.pending());
     if (!block) return;
     std::memcpy(block->memory, bytes, size);
     copy.srcHost = block->memory;
@@ -47,33 +73,23 @@ void serve_shape_in(Request& in, Answer& out) {
 }
 
 void serve_shape_out(Request& in, Answer& out) {
-    auto copy = in.value<CUDA_MEMCPY3D>();
+    const auto copy = in.value<CUDA_MEMCPY3D>();
     const auto stream = in.handle<CUstream>(Kind::stream);
-    Session& session = in.session;
-    const uint64_t size = packed_bytes(copy);
-    if (!in.good() || !(in.header.flags & request_awaited) || !is_device_side(copy.srcMemoryType) ||
-        size > copy_chunk) {
-        return out.refuse(in);
-    }
-    copy.dstMemoryType = CU_MEMORYTYPE_DEVICE;
-    if (!localise(in, copy)) return out.refuse(in);
-    copy.dstMemoryType = CU_MEMORYTYPE_HOST;
+    if (!in.good() || !(in.header.flags & request_awaited)) return out.refuse(in);
     auto staged = std::make_shared<Staged>();
-    staged->size = size;
-    staged->block = session.staging.take(size, session.current(), out.result);
-    if (!staged->block) return;
-    copy.dstHost = staged->block->memory;
-    copy.dstXInBytes = copy.dstY = copy.dstZ = copy.dstLOD = 0;
-    copy.dstPitch = copy.WidthInBytes;
-    copy.dstHeight = copy.Height;
-    out.result = driver.cuMemcpy3DAsync_v2(&copy, stream);
-    if (!out.result) out.result = driver.cuEventRecord(staged->block->event, stream);
-    if (out.result) {
-        session.staging.give_back(std::move(staged->block));
-        return;
-    }
+    if (!shape_to_staging(in, out, copy, stream, *staged)) return;
     out.later = true;
-    session.reply_when_staged(in.header.number, std::move(staged));
+    in.session.reply_when_staged(in.header.number, std::move(staged));
+}
+
+// The bytes travel with the first reply after the copy is complete.
+void serve_shape_out_later(Request& in, Answer& out) {
+    const auto copy = in.value<CUDA_MEMCPY3D>();
+    const auto stream = in.handle<CUstream>(Kind::stream);
+    const auto number = in.value<uint64_t>();  // by which the client knows the destination
+    if (!in.good()) return out.refuse(in);
+    PendingCopy pending{number, 0, {}};
+    if (shape_to_staging(in, out, copy, stream, pending.staged)) in.session.deliver_later(std::move(pending));
 }
 
 void serve_shape_within(Request& in, Answer& out) {
@@ -84,8 +100,9 @@ void serve_shape_within(Request& in, Answer& out) {
     out.result = driver.cuMemcpy3DAsync_v2(&copy, stream);
 }
 
-// In a captured stream: host memory is named by its twin, and read and written whenever the graph runs.
-void serve_shape_captured(Request& in, Answer& out) {
+// Host memory named by its twin, which is read or written in the stream's turn; in a captured stream whenever the graph
+// runs.
+void serve_shape_by_twin(Request& in, Answer& out) {
     auto copy = in.value<CUDA_MEMCPY3D>();
     const auto stream = in.handle<CUstream>(Kind::stream);
     if (!in.good() || !localise(in, copy)) return out.refuse(in);

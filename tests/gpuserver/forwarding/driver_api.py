@@ -122,6 +122,14 @@ def program_first_launch() -> None:
     assert driver.launch(function, place, 16) == 0
 
 
+def rows(host: int, device: int, *, up: bool) -> ctypes.Array[ctypes.c_uint64]:
+    """CUDA_MEMCPY2D: 8 rows of 100 bytes between pinned memory (128 apart) and the device (200 apart)."""
+    source, destination = (1, host, 0, 0, 128), (2, 0, device, 0, 200)
+    if not up:
+        source, destination = (2, 0, device, 0, 200), (1, host, 0, 0, 128)
+    return (ctypes.c_uint64 * 16)(0, 0, *source, 0, 0, *destination, 100, 8)
+
+
 def program_free_of_round_trips() -> None:
     """Everything here is posted or answered at home: between the two lines no round trip may happen."""
     driver = Driver()
@@ -139,6 +147,8 @@ def program_free_of_round_trips() -> None:
         driver.ok("cuMemsetD32Async", ctypes.c_uint64(places[2]), 7, ctypes.c_size_t(100), stream)
         assert driver.launch(function, places[1], 1000, stream=stream) == 0
         driver.ok("cuMemcpyDtoHAsync_v2", back, ctypes.c_uint64(places[1]), ctypes.c_size_t(4000), stream)
+        driver.ok("cuMemcpy2DAsync_v2", rows(host.value or 0, places[1], up=True), stream)
+        driver.ok("cuMemcpy2DAsync_v2", rows(back.value or 0, places[1], up=False), stream)
         driver.ok("cuEventRecord", event, stream)
         driver.ok("cuStreamWaitEvent", stream, event, 0)
         driver.ok("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))

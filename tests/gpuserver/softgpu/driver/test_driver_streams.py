@@ -182,6 +182,49 @@ def test_host_functions_run_in_order_and_may_not_call_cuda() -> None:
     assert order[-1] == 1003
 
 
+def rows(host: int, device: int, *, up: bool) -> cu.CUDA_MEMCPY2D:
+    """16 rows of 100 bytes, 128 apart in host memory and 256 apart on the device."""
+    host_kind, device_kind = cu.CUmemorytype.CU_MEMORYTYPE_HOST, cu.CUmemorytype.CU_MEMORYTYPE_DEVICE
+    copy = cu.CUDA_MEMCPY2D()
+    copy.WidthInBytes, copy.Height = 100, 16
+    if up:
+        copy.srcMemoryType, copy.srcHost, copy.srcPitch = host_kind, host, 128
+        copy.dstMemoryType, copy.dstDevice, copy.dstPitch = device_kind, device, 256
+    else:
+        copy.srcMemoryType, copy.srcDevice, copy.srcPitch = device_kind, device, 256
+        copy.dstMemoryType, copy.dstHost, copy.dstPitch = host_kind, host, 128
+    return copy
+
+
+@software_gpu()
+def test_rows_of_pinned_memory_move_in_their_streams_turn() -> None:
+    primary()
+    gate = Gate()
+    stream = ok(cu.cuStreamCreate(NON_BLOCKING))
+    first, second = int(ok(cu.cuMemAlloc(4096))), int(ok(cu.cuMemAlloc(4096)))
+    pinned, back = (int(ok(cu.cuMemHostAlloc(2048, 0))) for _ in range(2))
+    pageable = np.full((16, 128), 1, np.uint8)
+    ctypes.memset(pinned, 1, 2048)
+    ctypes.memset(back, 9, 2048)
+    gate.hold(stream)
+    ok(cu.cuMemcpy2DAsync(rows(pinned, first, up=True), stream))
+    ok(cu.cuMemcpy2DAsync(rows(pageable.ctypes.data, second, up=True), stream))
+    ctypes.memset(pinned, 2, 2048)
+    pageable[:] = 2
+    gate.open()
+    # Down into pinned rows and up again from them, with nobody waiting in between.
+    ok(cu.cuMemcpy2DAsync(rows(back, first, up=False), stream))
+    ok(cu.cuMemcpy2DAsync(rows(back, second + 128, up=True), stream))
+    ok(cu.cuStreamSynchronize(stream))
+    arrived = np.frombuffer(ctypes.string_at(back, 2048), np.uint8).reshape(16, 128)
+    assert (arrived[:, :100] == 2).all()
+    assert (arrived[:, 100:] == 9).all()
+    result = np.zeros((16, 256), np.uint8)
+    ok(cu.cuMemcpyDtoH(result.ctypes.data, second, 4096))
+    assert (result[:, :100] == 1).all()
+    assert (result[:, 128:228] == 2).all()
+
+
 @software_gpu()
 def test_pageable_sources_are_taken_at_the_call_and_pinned_ones_later() -> None:
     primary()
