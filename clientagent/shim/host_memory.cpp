@@ -211,7 +211,7 @@ CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr* pdptr, void* p, unsigned Flag
         const uint64_t start = take_host_addresses(block.size + in_page);
         if (!start) return CUDA_ERROR_OUT_OF_MEMORY;
         const CUresult result =
-            make_twin(reinterpret_cast<void*>(base - in_page), start, block.size + in_page, nullptr, in_page);
+            make_registered_twin(reinterpret_cast<void*>(base - in_page), start, block.size + in_page, in_page);
         if (result) {
             give_host_addresses_back(start, block.size + in_page);
             return result;

@@ -3,8 +3,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -20,6 +18,7 @@
 
 #include "call.h"
 #include "host_memory.h"
+#include "program_memory.h"
 #include "shim_calls.h"
 
 namespace gpuferry {
@@ -39,13 +38,19 @@ struct Word {
     uint64_t offset = 0, size = 0;
 };
 
+enum class Memory {
+    ours,        // allocated here: it is there as long as its twin
+    registered,  // the program's own, which it may have given back without a word
+    pageable     // the same; it travels with the launches of graphs only
+};
+
 struct Twin {
     char* memory = nullptr;
     uint64_t size = 0;
-    bool pageable = false;  // the program may have freed it
-    std::vector<Replica> replicas;
-    std::vector<Word> words;  // that streams wait for
-    uint64_t skipped = 0;     // bytes at the start that are other things of the program's
+    Memory kind = Memory::ours;
+    uint64_t skipped = 0;  // bytes at the start that are other things of the program's
+    std::vector<Replica> replicas{};
+    std::vector<Word> words{};  // that streams wait for
 
     Replica* on(const Server& server) {
         for (Replica& replica : replicas) {
@@ -55,15 +60,32 @@ struct Twin {
     }
 };
 
-// Copies that say false where memory is gone.
-bool read_pageable(void* to, const char* from, size_t size) {
-    const iovec local{to, size}, remote{const_cast<char*>(from), size};
-    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
-}
-bool write_pageable(char* to, const char* from, size_t size) {
-    const iovec local{const_cast<char*>(from), size}, remote{to, size};
-    return process_vm_writev(getpid(), &local, 1, &remote, 1, 0) == static_cast<ssize_t>(size);
-}
+// A twin's bytes as they are now. Memory of the program's own is read some pages at a time.
+class Glance {
+  public:
+    explicit Glance(const Twin& twin) : twin_(twin) {}
+
+    // Null where the memory is gone.
+    const char* at(uint64_t start, size_t size) {
+        if (twin_.kind == Memory::ours) return twin_.memory + start;
+        if (start < read_ || start + size > read_ + there_) {
+            read_ = start;
+            there_ = read_program(bytes().data(), twin_.memory + start,
+                                  std::min<uint64_t>(bytes().size(), twin_.size - start));
+        }
+        return start + size <= read_ + there_ ? bytes().data() + (start - read_) : nullptr;
+    }
+
+  private:
+    // One for all: whoever looks holds `posting`.
+    static std::array<char, 16 * page>& bytes() {
+        static auto* all = new std::array<char, 16 * page>;
+        return *all;
+    }
+    const Twin& twin_;
+    uint64_t read_ = 0;  // from here on
+    size_t there_ = 0;
+};
 
 // Who posts about twins holds `posting` first, so that what is read earlier arrives earlier. `lock` guards the records;
 // it is never held while anything is posted, because the thread that reads replies takes it as well and the server may
@@ -126,19 +148,16 @@ CUresult post_changes(Server& server, uint64_t address, const ChangedBytes& chan
 // What the program has changed, but for words that streams wait for. The caller holds `posting`.
 CUresult send_changes(const Twin& twin, Replica& replica) {
     std::array<char, page> now;
+    Glance glance(twin);
     for (uint64_t start = twin.skipped, part = 0; start < twin.size; start += part) {
         part = std::min(page - start % page, twin.size - start);
-        const char* memory = twin.memory + start;
         ChangedBytes changed;
         {
             const std::lock_guard held(lock);
             char* known = replica.known.get() + start;
-            if (twin.pageable) {
-                if (!read_pageable(now.data(), memory, part)) continue;
-            } else {
-                if (std::memcmp(memory, known, part) == 0) continue;
-                std::memcpy(now.data(), memory, part);  // the program may go on writing
-            }
+            const char* memory = glance.at(start, part);
+            if (!memory || std::memcmp(memory, known, part) == 0) continue;
+            std::memcpy(now.data(), memory, part);  // the program may go on writing
             for (const Word& word : twin.words) {
                 for (uint64_t at = word.offset; at < word.offset + word.size; ++at) {
                     if (at - start < part) now[at - start] = known[at - start];
@@ -167,8 +186,11 @@ std::vector<WordNow> read_words() {
     std::vector<WordNow> all;
     for (const auto& [address, twin] : twins()) {
         for (const Word& word : twin.words) {
+            Glance glance(twin);
+            const char* memory = glance.at(word.offset, word.size);
+            if (!memory) continue;
             all.push_back({address, word, {}});
-            std::memcpy(all.back().bytes.data(), twin.memory + word.offset, word.size);
+            std::memcpy(all.back().bytes.data(), memory, word.size);
         }
     }
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -235,7 +257,7 @@ void watch_small_twins() {
         const std::vector<WordNow> words = read_words();
         const bool all = word_changed(words);
         for (auto& [address, twin] : twins()) {
-            if (twin.pageable || (twin.size > most_watched && !all)) continue;
+            if (twin.kind == Memory::pageable || (twin.size > most_watched && !all)) continue;
             for (Replica& replica : twin.replicas) send_changes(twin, replica);
         }
         send_words(words, nullptr);
@@ -259,7 +281,7 @@ CUresult send_all_changes(const Server& server, bool pageable_too) {
     const std::lock_guard held(posting);
     const std::vector<WordNow> words = read_words();
     for (auto& [address, twin] : twins()) {
-        if (twin.pageable && !pageable_too) continue;
+        if (twin.kind == Memory::pageable && !pageable_too) continue;
         Replica* replica = twin.on(server);
         if (!replica) continue;
         if (const CUresult failure = send_changes(twin, *replica)) return failure;
@@ -325,7 +347,7 @@ CUresult adopt_twin(Server& server, uint64_t address, std::span<const char> cont
     }
     auto* memory = reinterpret_cast<char*>(address);
     std::memcpy(memory, content.data(), content.size());
-    Twin twin{memory, content.size(), false, {}, {}, 0};
+    Twin twin{memory, content.size()};
     twin.replicas.push_back({&server, address, copy_of(content)});
     twins().insert_or_assign(address, std::move(twin));
     ++twin_count;
@@ -369,20 +391,21 @@ static void add_twin(uint64_t address, Twin twin) {
 
 // The caller holds `posting`.
 static CUresult make(Server& server, void* memory, uint64_t address, uint64_t size, const Device* charged,
-                     bool pageable, uint64_t skipped = 0) {
+                     Memory kind = Memory::ours, uint64_t skipped = 0) {
     if (const auto known = twins().find(address); known != twins().end()) {
         return add_replica(server, known->second, address, charged);
     }
-    Twin twin{static_cast<char*>(memory), size, pageable, {}, {}, skipped};
+    Twin twin{static_cast<char*>(memory), size, kind, skipped};
     if (const CUresult failure = add_replica(server, twin, address, charged)) return failure;
     add_twin(address, std::move(twin));
     return CUDA_SUCCESS;
 }
 
-CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged, uint64_t skipped) {
+// On all servers, `own` the first.
+static CUresult make_everywhere(Server& own, void* memory, uint64_t address, uint64_t size, const Device* charged,
+                                Memory kind, uint64_t skipped) {
     const std::lock_guard held(posting);
-    Server& own = charged ? *charged->server : current_server();
-    if (const CUresult failure = make(own, memory, address, size, charged, false, skipped)) return failure;
+    if (const CUresult failure = make(own, memory, address, size, charged, kind, skipped)) return failure;
     for (const auto& server : client().servers()) {
         // Of a server that is lost, the calls that need it will say so.
         if (server.get() != &own) add_replica(*server, twins().at(address), address, nullptr);
@@ -390,10 +413,19 @@ CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* 
     return CUDA_SUCCESS;
 }
 
+CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged) {
+    return make_everywhere(charged ? *charged->server : current_server(), memory, address, size, charged, Memory::ours,
+                           0);
+}
+
+CUresult make_registered_twin(void* memory, uint64_t address, uint64_t size, uint64_t skipped) {
+    return make_everywhere(current_server(), memory, address, size, nullptr, Memory::registered, skipped);
+}
+
 // Asks each server, which holds nothing of this process's: only it knows what lies there.
 bool make_twin_in_place(void* memory, uint64_t size, uint64_t skipped) {
     const auto address = reinterpret_cast<uint64_t>(memory);
-    Twin twin{static_cast<char*>(memory), size, false, {}, {}, skipped};
+    Twin twin{static_cast<char*>(memory), size, Memory::registered, skipped};
     for (const auto& server : client().servers()) {
         Call call(Op::make_twin);
         call.go_to(*server);
@@ -437,7 +469,7 @@ CUresult find_server_address(Server& server, const void* memory, size_t size, ui
     address = take_host_addresses(whole);
     if (!address) return CUDA_ERROR_OUT_OF_MEMORY;
     server_address = address + in_page;
-    return make(server, const_cast<char*>(start) - in_page, address, whole, nullptr, true);
+    return make(server, const_cast<char*>(start) - in_page, address, whole, nullptr, Memory::pageable);
 }
 
 void* find_client_address(const Server& server, uint64_t server_address) {
@@ -462,7 +494,7 @@ void watch_word(const void* word, size_t size) {
     const std::scoped_lock held(posting, lock);
     uint64_t address = 0;
     Twin* twin = find_twin(static_cast<const char*>(word), size, address);
-    if (!twin || twin->pageable) return;
+    if (!twin || twin->kind == Memory::pageable) return;
     const auto offset = static_cast<uint64_t>(static_cast<const char*>(word) - twin->memory);
     const auto same = [&](const Word& known) { return known.offset == offset && known.size == size; };
     if (std::none_of(twin->words.begin(), twin->words.end(), same)) twin->words.push_back({offset, size});
@@ -522,17 +554,19 @@ void apply_device_changes(const Server& server, uint64_t server_address, const C
     if (!twin) return;
     const uint64_t size = std::min<uint64_t>(bytes.size(), twin->size - offset);
     char* known = twin->on(server)->known.get() + offset;
+    std::vector<Run> runs;
     for (uint64_t i = twin->skipped > offset ? twin->skipped - offset : 0; i < size; ++i) {
         const uint64_t start = i;
         while (i < size && changed.has(i)) ++i;
-        if (i == start) continue;
-        std::memcpy(known + start, bytes.data() + start, i - start);
-        if (twin->pageable) {
-            write_pageable(twin->memory + offset + start, bytes.data() + start, i - start);
-        } else {
-            std::memcpy(twin->memory + offset + start, bytes.data() + start, i - start);
+        if (i > start) runs.push_back({start, i});
+    }
+    for (const auto [start, end] : runs) {
+        std::memcpy(known + start, bytes.data() + start, end - start);
+        if (twin->kind == Memory::ours) {
+            std::memcpy(twin->memory + offset + start, bytes.data() + start, end - start);
         }
     }
+    if (twin->kind != Memory::ours) write_program(twin->memory + offset, bytes.data(), runs);
 }
 
 }  // namespace gpuferry

@@ -26,9 +26,10 @@ bool is_host_address(uint64_t address);
 
 // Gives memory of this process a twin at `address` on the current context's server, and on all others: its address may
 // be in anything that a kernel reads. With a device, it counts against the GPU's slice.
-// The first `skipped` bytes are other things of the program's, which stay here.
-CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged = nullptr,
-                   uint64_t skipped = 0);
+CUresult make_twin(void* memory, uint64_t address, uint64_t size, const Device* charged = nullptr);
+// The same for registered memory, which the program may give back to the system at any time. The first `skipped` bytes
+// are other things of the program's, which stay here.
+CUresult make_registered_twin(void* memory, uint64_t address, uint64_t size, uint64_t skipped);
 // Where the server's GPUs find these bytes of host memory: in the twin that they have or get. Pageable memory gets one
 // for the life of the process; its bytes travel with the launches of graphs, and nothing breaks when the program has
 // freed it.

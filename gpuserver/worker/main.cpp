@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "nvml_session.h"
+#include "own_addresses.h"
 #include "session.h"
 
 namespace {
@@ -103,6 +104,7 @@ int main(int count, char** words) {
     try {
         if (count == 3 && std::strcmp(words[1], "--describe") == 0) return describe(words[2]);
         const Arguments arguments = parse(count, words);
+        if (arguments.nvml.empty()) gpuferry::worker::leave_programs_addresses(words);
         gpuferry::notice_silence(arguments.socket);
         prctl(PR_SET_PDEATHSIG, SIGKILL);  // without the daemon nobody accounts for this session's memory
         if (!arguments.nvml.empty()) {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import time
 
 import numpy as np
 from cuda.bindings import driver as cu
@@ -289,8 +291,9 @@ def test_pinned_and_registered_memory() -> None:
     ok(cu.cuMemcpyHtoD(address, pinned, 1000))
     assert (download(address, 1000) == 5).all()
 
-    mine = np.zeros(3 * 4096, np.uint8)
-    begin = mine.ctypes.data + 100
+    # Not of the allocator: a sanitizer's gives out the same addresses in every process.
+    mine = mmap.mmap(-1, 3 * 4096)
+    begin = ctypes.addressof(ctypes.c_char.from_buffer(mine)) + 100
     ok(cu.cuMemHostRegister(begin, 5000, 0))
     refused(cu.cuMemHostRegister(begin + 4999, 10, 0), "HOST_MEMORY_ALREADY_REGISTERED")
     refused(cu.cuMemHostRegister(4096, 4096, 0), "INVALID_VALUE")  # no address that a system gives
@@ -302,6 +305,35 @@ def test_pinned_and_registered_memory() -> None:
     refused(cu.cuMemFreeHost(begin), "INVALID_VALUE")
     refused(cu.cuMemHostGetDevicePointer(begin, 0), "INVALID_VALUE")
     ok(cu.cuMemFreeHost(pinned))
+
+
+@software_gpu()
+def test_registered_memory_that_is_gone_harms_nobody() -> None:
+    primary()
+    system = ctypes.CDLL(None, use_errno=True)
+    system.mmap.restype, system.mmap.argtypes = ctypes.c_uint64, [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 4]
+    system.munmap.argtypes = [ctypes.c_uint64, ctypes.c_size_t]
+    length = 40 * 4096
+    place = system.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    ok(cu.cuMemHostRegister(place, length, 0))
+    ctypes.memset(place, 3, length)
+    device = int(ok(cu.cuMemHostGetDevicePointer(place, 0)))
+    target = ok(cu.cuMemAlloc(length))
+    ok(cu.cuMemcpy(target, device, length))
+    assert (download(target, length) == 3).all()
+    # The middle goes, without a word to CUDA; what is left goes on being shared.
+    assert system.munmap(place + 16 * 4096, 8 * 4096) == 0
+    time.sleep(0.05)  # forwarding looks at it every 2 ms
+    ctypes.memset(place, 4, 16 * 4096)
+    ctypes.memset(place + 24 * 4096, 5, 16 * 4096)
+    ok(cu.cuMemcpy(target, device, 16 * 4096))
+    ok(cu.cuMemcpy(int(target) + 24 * 4096, device + 24 * 4096, 16 * 4096))
+    seen = download(target, length)
+    assert (seen[: 16 * 4096] == 4).all()
+    assert (seen[24 * 4096 :] == 5).all()
+    ok(cu.cuMemHostUnregister(place))
+    assert system.munmap(place, length) == 0
+    ok(cu.cuCtxSynchronize())
 
 
 @software_gpu(devices="2")
