@@ -1,0 +1,1 @@
+"""Real frameworks (PyTorch, JAX, TensorFlow, llama.cpp) on the software GPU, natively and forwarded."""
