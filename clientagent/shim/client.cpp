@@ -14,6 +14,7 @@
 #include <exception>
 #include <thread>
 
+#include "address_windows.h"
 #include "contexts.h"
 #include "deliveries.h"
 #include "device_memory.h"
@@ -51,7 +52,8 @@ void reserve(uint64_t base, uint64_t size) {
 // Server `number` of `count` puts its window into its own part of the addresses where windows may be; until they are
 // there, the other parts count as taken.
 std::vector<Window> windows_of_others(size_t number, size_t count) {
-    constexpr uint64_t first = 0x2000'0000'0000, end = 0x5400'0000'0000, all = 1ull << 47, gibibyte = 1ull << 30;
+    constexpr uint64_t first = device_windows[0].start, end = device_windows[0].end;
+    constexpr uint64_t all = 1ull << 47, gibibyte = 1ull << 30;
     if (count == 1) return {};
     const uint64_t part = (end - first) / count / gibibyte * gibibyte;
     const uint64_t start = first + number * part;

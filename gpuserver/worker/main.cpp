@@ -104,7 +104,9 @@ int main(int count, char** words) {
     try {
         if (count == 3 && std::strcmp(words[1], "--describe") == 0) return describe(words[2]);
         const Arguments arguments = parse(count, words);
+#ifndef __SANITIZE_THREAD__  // which has that place itself
         if (arguments.nvml.empty()) gpuferry::worker::leave_programs_addresses(words);
+#endif
         gpuferry::notice_silence(arguments.socket);
         prctl(PR_SET_PDEATHSIG, SIGKILL);  // without the daemon nobody accounts for this session's memory
         if (!arguments.nvml.empty()) {

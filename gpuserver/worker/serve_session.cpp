@@ -4,23 +4,13 @@
 #include <cstdio>
 #include <vector>
 
+#include "address_windows.h"
 #include "session.h"
 
 namespace gpuferry::worker {
 namespace {
 
 constexpr uint64_t gibibyte = 1ull << 30;
-// Where the window may lie: far from where Linux puts programs, libraries, heaps and stacks, so that the client can
-// reserve the same addresses. The first that the driver grants is taken.
-// Host memory's twins lie here: no driver and no loader of Linux puts anything there unasked.
-constexpr uint64_t host_window = 0x1800'0000'0000, host_window_size = 1ull << 40;
-struct Place {
-    uint64_t start = 0, end = 0;
-};
-constexpr Place window_places[] = {{0x2000'0000'0000, 0x5400'0000'0000}, {0x1000'0000'0000, 0x1800'0000'0000},
-                                   {0x3000'0000'0000, 0x5400'0000'0000}, {0x4000'0000'0000, 0x5400'0000'0000},
-                                   {0x0800'0000'0000, 0x1000'0000'0000}, {0x6000'0000'0000, 0x7000'0000'0000}};
-
 // Addresses that the client's sessions with other servers use.
 struct Taken {
     uint64_t base = 0, size = 0;  // bytes
@@ -36,7 +26,7 @@ CUmemAllocationProp allocation_on(CUdevice device) {
 }
 
 // The first address of the place that keeps clear of what is taken; 0 when there is none.
-uint64_t clear_of(const std::vector<Taken>& taken, const Place& place, uint64_t size) {
+uint64_t clear_of(const std::vector<Taken>& taken, const AddressRange& place, uint64_t size) {
     uint64_t base = place.start;
     for (bool moved = true; moved;) {
         moved = false;
@@ -60,7 +50,7 @@ CUresult reserve_window(Session& session, uint64_t device_bytes, const std::vect
     // Large enough that an address is used again only long after it was freed.
     uint64_t size = 64 * gibibyte;
     while (size < 8 * device_bytes) size *= 2;
-    for (const Place& place : window_places) {
+    for (const AddressRange& place : device_windows) {
         const uint64_t hint = clear_of(taken, place, size);
         if (!hint) continue;
         CUdeviceptr base = 0;
@@ -168,7 +158,7 @@ void serve_open_session(Request& in, Answer& out) {
     const bool patient = in.value<uint64_t>();
     const auto number = in.value<uint64_t>();
     const auto windows = in.value<uint64_t>();
-    std::vector<Taken> taken{{host_window, host_window_size}};
+    std::vector<Taken> taken{{host_window.start, host_window.end - host_window.start}};
     while (in.good() && taken.size() <= std::min(windows, most_taken)) taken.push_back(in.value<Taken>());
     if (!in.good() || number >= most_servers || windows > most_taken) return out.refuse(in);
     if (patient) session.quota.be_patient();
@@ -182,8 +172,8 @@ void serve_open_session(Request& in, Answer& out) {
     snapshot.put<uint64_t>(session.window_base);
     snapshot.put<uint64_t>(session.window_size);
     snapshot.put<uint64_t>(session.granularity);
-    session.host_base = host_window;
-    session.host_size = host_window_size;
+    session.host_base = host_window.start;
+    session.host_size = host_window.end - host_window.start;
     snapshot.put<uint64_t>(session.host_base);
     snapshot.put<uint64_t>(session.host_size);
     snapshot.put<uint64_t>(session.devices.size());

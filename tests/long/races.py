@@ -1,10 +1,11 @@
 """Run what uses several threads on a build of the software GPU with ThreadSanitizer, and print what it finds.
 
-    python -m tests.long.races [--build] [pytest argument ...]
+    python -m tests.long.races [--build] [--forwarded] [pytest argument ...]
 
-Without arguments: the corpus of CUDA programs, natively, and the driver's tests (five minutes and more). `--build`
-makes the build first (build/thread, ten minutes); it stands beside that of `make native-sanitize`. A race of kernels is
-reported like one in the driver's own code: PTX's volatile, relaxed and atomic accesses are atomic ones of the engine.
+Without arguments: the corpus of CUDA programs, natively, and the driver's tests (five minutes and more). `--forwarded`
+runs programs through forwarding, so that shim and worker are looked at as well. `--build` makes the build first
+(build/thread, ten minutes); it stands beside that of `make native-sanitize`. A race of kernels is reported like one in
+the driver's own code: PTX's volatile, relaxed and atomic accesses are atomic ones of the engine.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.long.sanitized import ROOT, library
 BUILD = ROOT / "build" / "thread"
 STAGE = ROOT / "build" / "stage-thread"
 DEFAULT = ("tests/programs/test_cuda_programs.py", "tests/gpuserver/softgpu/driver")
+FORWARDED = ("tests/programs/test_cuda_programs.py", "tests/gpuserver/forwarding/test_forwarded_driver.py")
 # glibc frees a thread's storage in another that takes over its stack; the sanitizer does not see them hand it over.
 SUPPRESSIONS = "race:_dl_deallocate_tls\n"
 OPTIONS = {
@@ -44,7 +46,7 @@ def build() -> None:
         subprocess.run([programs / "cmake", "--install", BUILD, "--prefix", STAGE], check=True, stdout=nothing)
 
 
-def run(arguments: list[str], folder: Path) -> int:
+def run(arguments: list[str], folder: Path, way: str) -> int:
     """pytest's exit status; the reports lie in `folder` as `report.PID`."""
     suppressions = folder / "suppressions"
     suppressions.write_text(SUPPRESSIONS)
@@ -52,7 +54,7 @@ def run(arguments: list[str], folder: Path) -> int:
     environment = os.environ | {
         "GPUFERRY_NATIVE": str(STAGE),
         "GPUFERRY_ENGINE": str(BUILD),
-        "GPUFERRY_WAYS": "native",
+        "GPUFERRY_WAYS": way,
         "LD_PRELOAD": library("libtsan.so"),
         "TSAN_OPTIONS": ":".join(f"{name}={value}" for name, value in options.items()),
     }
@@ -74,16 +76,17 @@ def reports(folder: Path) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.long.races", description=__doc__)
     parser.add_argument("--build", action="store_true")
+    parser.add_argument("--forwarded", action="store_true")
     known, arguments = parser.parse_known_args()
     if known.build:
         build()
     if not STAGE.exists():
         parser.error("there is no build with ThreadSanitizer: --build makes it")
     if not any(not argument.startswith("-") and Path(argument.partition("::")[0]).exists() for argument in arguments):
-        arguments += DEFAULT
+        arguments += FORWARDED if known.forwarded else DEFAULT
     with tempfile.TemporaryDirectory(prefix="gpuferry-races-") as temporary:
         folder = Path(temporary)
-        status = run(["-q", *arguments], folder)
+        status = run(["-q", *arguments], folder, "forwarded" if known.forwarded else "native")
         found = reports(folder)
         for report in {report.splitlines()[-1]: report for report in found}.values():  # one of each kind
             print(report, end="\n\n")
