@@ -34,23 +34,9 @@ std::vector<Capture>& captures() {
     return *all;
 }
 
-// A thread's own default stream ends with the thread, and with it what it captures. The destructor runs when a thread
-// that has captured ends.
-struct OwnStreams {
-    std::vector<CUstream> captured;
-    ~OwnStreams() {
-        if (client().state() != ClientState::ready) return;
-        for (const CUstream stream : captured) {
-            if (handles_table().living(Kind::stream, to_handle(stream))) shim::cuStreamDestroy_v2(stream);
-        }
-    }
-};
-
 void add_capture(CUstream stream, CUstreamCaptureMode mode) {
-    static thread_local OwnStreams own;
     const Handle resolved = resolve_stream(stream);
     const Context* context = current_context();
-    if (resolved != to_handle(stream)) own.captured.push_back(from_handle<CUstream>(resolved));
     const std::lock_guard held(lock);
     captures().push_back({resolved, mode, std::this_thread::get_id(), context, context ? context->id : 0});
     captures_under_way = static_cast<int>(captures().size());

@@ -1,7 +1,12 @@
 // cuCtx*, cuDevicePrimaryCtx*: the stack of current contexts is the client's own.
 #include "contexts.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "arrays.h"
@@ -28,6 +33,12 @@ std::mutex& primary_life() {
 }
 std::atomic<unsigned long long> next_id = 1;
 
+// A thread's own default stream in one context.
+struct OwnStream {
+    const Context* context = nullptr;
+    Handle stream = 0;
+};
+
 // A thread's stack of contexts, and its own default streams. No destructors: calls may come after those have run.
 constexpr int deepest_stack = 64;
 struct ThreadState {
@@ -35,15 +46,50 @@ struct ThreadState {
     int depth;
     const Context* trusted;  // by a `ContextScope`
     bool per_thread_default;
-    // The thread's own stream in the context it used last.
-    Context* stream_context;
-    Handle stream;
+    std::vector<OwnStream>* own;
+    OwnStream last_own;  // in the context that the thread used last
     // The stream that was last waited for, and the last request that anybody had posted when the wait was over.
     Handle idle_stream;
     const Context* idle_context;
     uint64_t idle_since;
 };
 thread_local ThreadState thread_state;
+
+// A thread's own default streams end with the thread, and with them what they capture. The first thread ends with the
+// process, which may still use them in what it does at exit.
+struct EndOfThread {
+    // Made, and so registered, by the first call in a thread.
+    static void await() { static thread_local EndOfThread only; }
+
+    ~EndOfThread() {
+        if (gettid() == getpid() || client().state() != ClientState::ready) return;
+        ThreadState& state = thread_state;
+        const std::unique_ptr<std::vector<OwnStream>> own(std::exchange(state.own, nullptr));
+        state.last_own = {};
+        for (const OwnStream& entry : *own) {
+            if (!handles_table().living(Kind::stream, entry.stream)) continue;
+            shim::cuStreamDestroy_v2(from_handle<CUstream>(entry.stream));
+        }
+    }
+};
+
+bool serves(const OwnStream& own, const Context* context) {
+    return own.context == context && handles_table().living(Kind::stream, own.stream);
+}
+
+OwnStream find_own_stream(const Context* context) {
+    if (!thread_state.own) {
+        thread_state.own = new std::vector<OwnStream>;
+        EndOfThread::await();
+    }
+    std::vector<OwnStream>& all = *thread_state.own;
+    const auto known = std::find_if(all.begin(), all.end(), [&](const OwnStream& own) { return serves(own, context); });
+    if (known != all.end()) return *known;
+    CUstream made = nullptr;
+    if (shim::cuStreamCreate(&made, CU_STREAM_DEFAULT) != CUDA_SUCCESS) return {};
+    std::erase_if(all, [](const OwnStream& own) { return !handles_table().living(Kind::stream, own.stream); });
+    return all.emplace_back(context, to_handle(made));
+}
 
 Context* make_context(Handle handle, CUdevice device, bool primary, unsigned flags) {
     auto* context = new Context;
@@ -169,15 +215,9 @@ Handle resolve_stream(CUstream stream) {
     ThreadState& state = thread_state;
     const bool own = stream == CU_STREAM_PER_THREAD || (!stream && state.per_thread_default);
     if (!own) return to_handle(stream);
-    Context* context = current_context();
-    if (context && (state.stream_context != context || !handles_table().living(Kind::stream, state.stream))) {
-        CUstream made = nullptr;
-        if (shim::cuStreamCreate(&made, CU_STREAM_DEFAULT) == CUDA_SUCCESS) {
-            state.stream_context = context;
-            state.stream = to_handle(made);
-        }
-    }
-    return context ? state.stream : 0;
+    const Context* context = current_context();
+    if (context && !serves(state.last_own, context)) state.last_own = find_own_stream(context);
+    return context ? state.last_own.stream : 0;
 }
 
 void note_stream_idle(CUstream stream) {

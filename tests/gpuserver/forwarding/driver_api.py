@@ -160,6 +160,22 @@ def program_free_of_round_trips() -> None:
             driver.ok("cuMemFree_v2", ctypes.c_uint64(place))
 
 
+def program_threads() -> None:
+    """Threads, one after another, each of which uses its own default stream."""
+    driver = Driver()
+    place = driver.allocate(4096)
+    own = ctypes.c_void_p(2)  # CU_STREAM_PER_THREAD
+
+    def use() -> None:
+        driver.ok("cuCtxSetCurrent", driver.context)
+        driver.ok("cuMemsetD8Async", ctypes.c_uint64(place), 1, ctypes.c_size_t(100), own)
+
+    for _ in range(int(os.environ["THREADS"])):
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join()
+
+
 def program_training_loop() -> None:
     """As a training step: 100 launches, 2 uploads, an event, one blocking download of 4 bytes."""
     iterations = int(os.environ.get("ITERATIONS", "10"))

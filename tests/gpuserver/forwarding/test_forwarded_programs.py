@@ -71,6 +71,11 @@ def test_two_round_trips_to_the_first_launch_of_which_one_is_the_module(software
     assert stats.posts >= 2
 
 
+def test_a_threads_own_stream_ends_with_the_thread(software_server: GpuServer) -> None:
+    posts = [read_stats(forwarded(software_server, "threads", THREADS=str(n)).stderr).posts for n in (10, 30)]
+    assert posts[1] - posts[0] == 20 * 3  # the stream's creation, the work, the stream's end
+
+
 def test_posted_calls_take_no_round_trip(software_server: GpuServer) -> None:
     stats = read_stats(forwarded(software_server, "free_of_round_trips").stderr)
     assert stats.round_trips == 2  # the session's opening, the module

@@ -182,6 +182,22 @@ def test_host_functions_run_in_order_and_may_not_call_cuda() -> None:
     assert order[-1] == 1003
 
 
+@software_gpu(devices="2")
+def test_a_thread_keeps_its_own_stream_in_each_context() -> None:
+    first = primary(0)
+    second = primary(1)
+    own = cu.CUstream(cu.CU_STREAM_PER_THREAD)
+    gate = Gate()
+    ok(cu.cuCtxSetCurrent(first))
+    gate.hold(own)
+    ok(cu.cuCtxSetCurrent(second))
+    ok(cu.cuStreamSynchronize(own))  # another stream
+    ok(cu.cuCtxSetCurrent(first))
+    assert cu.cuStreamQuery(own)[0] == cu.CUresult.CUDA_ERROR_NOT_READY
+    gate.open()
+    ok(cu.cuStreamSynchronize(own))
+
+
 def rows(host: int, device: int, *, up: bool) -> cu.CUDA_MEMCPY2D:
     """16 rows of 100 bytes, 128 apart in host memory and 256 apart on the device."""
     host_kind, device_kind = cu.CUmemorytype.CU_MEMORYTYPE_HOST, cu.CUmemorytype.CU_MEMORYTYPE_DEVICE
