@@ -4,7 +4,8 @@ Run by CMake: `python -m gpuserver.softgpu.exports.generate OUTPUT_FOLDER`. The 
 
 - `weak_definitions.cpp`: each symbol, weak; the family files in `../api` override those that the device supports, the
   rest log their name once and return CUDA_ERROR_NOT_SUPPORTED, or what the specification of forwarding says that a
-  driver without the facility answers. `_ptds`/`_ptsz` symbols call the symbol they are a variant of, inside a `PerThreadStreamScope`.
+  driver without the facility answers. `_ptds`/`_ptsz` symbols call the symbol they are a variant of, inside a
+  `PerThreadStreamScope`.
 - `traced_calls.cpp`: for each symbol a function that calls it and logs arguments and result (GPUFERRY_SOFTGPU_TRACE).
 - `entry_points.cpp`: what `cuGetProcAddress` looks names up in (`EntryPoint` in `entry_points.h`).
 - `error_texts.cpp`: name and description of every CUresult.
