@@ -1,5 +1,7 @@
 #include "call.h"
 
+#include <bit>
+
 #include "capture.h"
 #include "entry.h"
 #include "functions.h"
@@ -44,6 +46,33 @@ void name_for_server(Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
 void name_for_program(const Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
     CUmemLocation& location = allocation.poolProps.location;
     if (location.type == CU_MEM_LOCATION_TYPE_DEVICE) location.id = client().ordinal_of(call.server(), location.id);
+}
+
+// The mask names one GPU.
+void name_for_server(Call& call, CUarrayMapInfo& mapping) {
+    const unsigned mask = mapping.deviceBitMask;
+    const Device* device = std::has_single_bit(mask) ? client().device(std::countr_zero(mask)) : nullptr;
+    if (!device) return;
+    call.go_to(*device->server, CUDA_ERROR_INVALID_VALUE);
+    mapping.deviceBitMask = 1u << device->local;
+}
+
+void name_for_server(Call& call, CUDA_RESOURCE_DESC& description) {
+    const auto bound_for = [&](Kind kind, Handle handle) {
+        if (handles_table().living(kind, handle)) call.go_to(client().server_of(handle));
+    };
+    if (description.resType == CU_RESOURCE_TYPE_ARRAY) {
+        bound_for(Kind::array, to_handle(description.res.array.hArray));
+    } else if (description.resType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY) {
+        bound_for(Kind::mipmapped_array, to_handle(description.res.mipmap.hMipmappedArray));
+    }
+}
+void name_for_program(Call& call, CUDA_RESOURCE_DESC& description) {
+    if (description.resType == CU_RESOURCE_TYPE_ARRAY) {
+        call.adopt(to_handle(description.res.array.hArray));
+    } else if (description.resType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY) {
+        call.adopt(to_handle(description.res.mipmap.hMipmappedArray));
+    }
 }
 
 void Call::put_handle(Kind kind, Handle handle) {

@@ -18,6 +18,10 @@ void name_for_server(Call& call, CUmemAccessDesc& access);
 void name_for_server(Call& call, CUmemAllocationProp& properties);
 void name_for_server(Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
 void name_for_program(const Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
+void name_for_server(Call& call, CUarrayMapInfo& mapping);
+// Arrays inside structs: of the server that the call goes to.
+void name_for_server(Call& call, CUDA_RESOURCE_DESC& description);
+void name_for_program(Call& call, CUDA_RESOURCE_DESC& description);
 
 class Call {
     static constexpr uint64_t most_bytes = 64u << 20;  // of one parameter

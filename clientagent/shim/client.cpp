@@ -26,7 +26,8 @@
 namespace gpuferry {
 namespace {
 
-// What a device on another machine cannot do with this machine's memory, whatever its driver says.
+// What a device on another machine cannot do with this machine's memory, files and graphics, whatever its driver says,
+// and what of the server's own is not forwarded: a program that asks first takes another way.
 constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS,
                                       CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS,
                                       CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS_USES_HOST_PAGE_TABLES,
@@ -34,7 +35,28 @@ constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACC
                                       CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED,
                                       CU_DEVICE_ATTRIBUTE_CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM,
                                       CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_FABRIC_SUPPORTED,
-                                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED};
+                                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_LOCALIZED_MEMORY_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_DMA_BUF_MMAP_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_HOST_ALLOC_DMA_BUF_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_TIMELINE_SEMAPHORE_INTEROP_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_D3D12_CIG_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_D3D12_CIG_STREAMS_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_VULKAN_CIG_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_VULKAN_CIG_STREAMS_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS,
+                                      CU_DEVICE_ATTRIBUTE_LOGICAL_ENDPOINT_UNICAST_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_LOGICAL_ENDPOINT_MULTICAST_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_LOGICAL_ENDPOINT_COUNTED_OPS_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_LOGICAL_ENDPOINT_SUPPORTED_HANDLE_TYPES,
+                                      CU_DEVICE_ATTRIBUTE_HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_HOST_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_HOST_NUMA_MEMORY_POOLS_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_HOST_NUMA_MULTINODE_IPC_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_HOST_MEMORY_POOLS_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED};
 
 std::atomic<bool> session_is_open = false;
 

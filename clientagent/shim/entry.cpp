@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "driver_log.h"
 #include "host_functions.h"
+#include "shim_calls.h"
 #include "stats.h"
 
 namespace gpuferry {
@@ -23,6 +25,12 @@ bool tracing() {
 bool counting() {
     static const bool on = is_set("GPUFERRY_STATS");
     return on;
+}
+
+// Whether this call is the first of its kind in the life of the process.
+bool first_time(Op op) {
+    static std::atomic<bool> said[static_cast<int>(Op::count)];
+    return !said[static_cast<int>(op)].exchange(true);
 }
 
 }  // namespace
@@ -50,12 +58,24 @@ void leave_slowly(Op op, CUresult result) {
     if (tracing()) std::fprintf(stderr, "gpuferry: %s = %d\n", op_name(op), static_cast<int>(result));
 }
 
+void log_failure(Op op, CUresult result) {
+    const char* name = nullptr;
+    shim::cuGetErrorName(result, &name);
+    driver_log().add(CU_LOG_LEVEL_ERROR, std::string(op_name(op)) + ": " + (name ? name : "an unknown error"));
+}
+
 CUresult not_supported(Op op) {
-    static std::atomic<bool> said[static_cast<int>(Op::count)];
-    if (!said[static_cast<int>(op)].exchange(true)) {
+    if (first_time(op)) {
         say(std::string(op_name(op)) + " is not supported yet: the program gets CUDA_ERROR_NOT_SUPPORTED");
     }
     return CUDA_ERROR_NOT_SUPPORTED;
+}
+
+CUresult refused(Op op, CUresult answer, const char* answer_name, const char* reason) {
+    if (first_time(op)) {
+        say(std::string(op_name(op)) + " is refused, the program gets " + answer_name + ": " + reason);
+    }
+    return answer;
 }
 
 void trace_latched(Op reporter, Op source, int error) {

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 
 #include "client.h"
 #include "device_memory.h"
@@ -11,17 +12,18 @@ namespace {
 
 std::atomic<uint64_t> calls[static_cast<int>(Op::count)];
 
-const char* const class_names[] = {"LOCAL", "CACHED", "CREATE", "ASYNC", "SYNC", "CUSTOM", "not yet"};
+const char* const class_names[] = {"LOCAL", "CACHED", "CREATE", "ASYNC", "SYNC", "CUSTOM", "REFUSED", "not yet"};
+constexpr size_t class_count = std::size(class_names);
 
 void print() {
-    uint64_t by_class[7] = {}, all = 0;
+    uint64_t by_class[class_count] = {}, all = 0;
     for (int op = 0; op < static_cast<int>(Op::count); ++op) {
         const uint64_t count = calls[op];
         by_class[static_cast<int>(op_class(static_cast<Op>(op)))] += count;
         all += count;
     }
     std::fprintf(stderr, "gpuferry stats: calls %llu", static_cast<unsigned long long>(all));
-    for (int i = 0; i < 7; ++i) {
+    for (size_t i = 0; i < class_count; ++i) {
         if (by_class[i]) std::fprintf(stderr, " %s=%llu", class_names[i], static_cast<unsigned long long>(by_class[i]));
     }
     if (client().servers().empty() || !client().home().link) {

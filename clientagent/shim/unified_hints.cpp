@@ -1,5 +1,6 @@
 // Hints about where managed memory should be: the server's GPU reaches its twin wherever it is, so they are checked,
 // remembered and told back.
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -180,6 +181,41 @@ CUresult cuMemPrefetchBatchAsync(CUdeviceptr* dptrs, size_t* sizes, size_t count
         while (location + 1 < numPrefetchLocs && prefetchLocIdxs[location + 1] <= i) ++location;
         if (const CUresult failure = prefetch(dptrs[i], sizes[i], prefetchLocs[location], hStream)) return failure;
     }
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemDiscardBatchAsync(CUdeviceptr* dptrs, size_t* sizes, size_t count, unsigned long long flags,
+                                CUstream hStream) {
+    if (!dptrs || !sizes || !count || flags) return CUDA_ERROR_INVALID_VALUE;
+    if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
+    if (const CUresult failure = check_stream(hStream)) return failure;
+    for (size_t i = 0; i < count; ++i) {
+        CUdeviceptr base = 0;
+        Stretch stretch;
+        if (const CUresult failure = check(dptrs[i], sizes[i], base, stretch)) return failure;
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult cuMemDiscardAndPrefetchBatchAsync(CUdeviceptr* dptrs, size_t* sizes, size_t count, CUmemLocation* prefetchLocs,
+                                           size_t* prefetchLocIdxs, size_t numPrefetchLocs, unsigned long long flags,
+                                           CUstream hStream) {
+    return shim::cuMemPrefetchBatchAsync(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, flags,
+                                         hStream);
+}
+
+CUresult cuMemGetLocationInfo(CUdeviceptr ptr, size_t size, size_t summaryGranularity, size_t samplingGranularity,
+                              CUmemLocation* location_out) {
+    CUdeviceptr base = 0;
+    Stretch stretch;
+    if (!location_out || !summaryGranularity || summaryGranularity > size || samplingGranularity > summaryGranularity) {
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    if (const CUresult failure = check(ptr, size, base, stretch)) return failure;
+    const std::lock_guard held(lock);
+    const int number = hints_of(base, stretch).prefetched;
+    const size_t regions = size / summaryGranularity + (size % summaryGranularity != 0);
+    std::fill_n(location_out, regions, location_of(number == CU_DEVICE_INVALID ? CU_DEVICE_CPU : number));
     return CUDA_SUCCESS;
 }
 

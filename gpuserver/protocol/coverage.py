@@ -17,13 +17,23 @@ MEANING = {
     Class.ASYNC: "posted, not awaited",
     Class.SYNC: "posted and awaited: one blocking round trip",
     Class.CUSTOM: "written by hand on both sides, one small file per family",
+    Class.REFUSED: "cannot be had by way of a GPU server: answers as NVIDIA's driver where the facility is not there",
     Class.NOT_YET: "exported; answers CUDA_ERROR_NOT_SUPPORTED and logs its name once",
 }
+
+
+OPEN = frozenset({Class.REFUSED.value, Class.NOT_YET.value})  # what is not forwarded
 
 
 def rows(specification: Specification) -> list[tuple[str, str, str]]:
     """Symbol, class, family. A variant is listed with the class of the symbol that does its work."""
     return [(c.symbol, c.call_class.value, c.declaration.family) for c in specification.calls.values()]
+
+
+def refusals(specification: Specification) -> list[tuple[str, str, str]]:
+    """The refused symbols: what they answer, and why."""
+    refused = [c for c in specification.calls.values() if c.call_class is Class.REFUSED]
+    return [(c.symbol, c.declaration.answer, c.declaration.reason) for c in refused]
 
 
 def nvml_rows() -> list[tuple[str, str, str]]:
@@ -36,7 +46,8 @@ def as_text(specification: Specification) -> str:
     lines = [f"{symbol:<60} {call_class:<8} {family}".rstrip() for symbol, call_class, family in rows(specification)]
     counts = Counter(call_class for _, call_class, _ in rows(specification))
     lines += ["", *(f"{counts[c.value]:>4} {c.value:<8} {MEANING[c]}" for c in Class)]
-    done = sum(n for c, n in counts.items() if c != Class.NOT_YET.value)
+    done = sum(n for c, n in counts.items() if c not in OPEN)
+    lines += ["", *(f"{symbol:<60} {answer}: {reason}" for symbol, answer, reason in refusals(specification)), ""]
     lines += [f"{done:>4} of {len(specification.calls)} functions of CUDA {specification.header.version}", ""]
     lines += [f"{s:<60} {c:<8} {f}" for s, c, f in nvml_rows() if c != Class.NOT_YET.value]
     answered = sum(c != Class.NOT_YET.value for _, c, _ in nvml_rows())
@@ -45,7 +56,7 @@ def as_text(specification: Specification) -> str:
 
 def as_markdown(specification: Specification) -> str:
     counts = Counter(call_class for _, call_class, _ in rows(specification))
-    done = len(specification.calls) - counts[Class.NOT_YET.value]
+    done = sum(n for c, n in counts.items() if c not in OPEN)
     version = f"{specification.header.version // 1000}.{specification.header.version % 1000 // 10}"
     lines = [
         "# What is forwarded",
@@ -63,6 +74,12 @@ def as_markdown(specification: Specification) -> str:
         "| function | class | family |",
         "|---|---|---|",
         *(f"| `{symbol}` | {call_class} | {family} |" for symbol, call_class, family in rows(specification)),
+        "",
+        "## What is refused, and why",
+        "",
+        "| function | answers | because |",
+        "|---|---|---|",
+        *(f"| `{symbol}` | {answer} | {reason} |" for symbol, answer, reason in refusals(specification)),
         "",
         "## NVML",
         "",

@@ -22,6 +22,7 @@ class Class(enum.Enum):
     ASYNC = "ASYNC"
     SYNC = "SYNC"
     CUSTOM = "CUSTOM"
+    REFUSED = "REFUSED"
     NOT_YET = "not yet"
 
 
@@ -102,6 +103,8 @@ class Declaration:
     destroys: str = ""
     wrapped: bool = False  # the generated stub is called forward_<symbol>; a function written by hand calls it
     same_as: str = ""  # the newer symbol that does the same under the same prototype
+    answer: str = ""  # what a refused call answers: the name of a CUresult
+    reason: str = ""  # why it is refused
 
 
 class DeclarationError(ValueError):
@@ -170,6 +173,10 @@ class Family:
         """Written by hand on both sides, in one small file per family."""
         self._add(symbols, Class.CUSTOM, {})
 
-    def not_yet(self, symbols: str) -> None:
-        """Exported; answers CUDA_ERROR_NOT_SUPPORTED and logs its name once."""
-        self._add(symbols, Class.NOT_YET, {})
+    def refuse(self, symbols: str, *, answer: str, reason: str) -> None:
+        """Cannot be had by way of a GPU server. `answer`: the CUresult that NVIDIA's driver gives where the facility is
+        not there; `reason`: why, as the coverage table and the line on stderr say it."""
+        for symbol in symbols.split():
+            self.declarations[symbol] = Declaration(
+                symbol, Class.REFUSED, self.name, answer=f"CUDA_ERROR_{answer}", reason=reason
+            )

@@ -113,7 +113,7 @@ def operations(specification: Specification) -> str:
         + "#pragma once\n\n#include <cstdint>\n\nnamespace gpuferry {\n\n"
         f"enum class Kind : uint8_t {{\n    none,\n{kinds}"
         f"    count\n}};\n\nenum class Op : uint16_t {{\n    none,\n{own}{symbols}    count\n}};\n\n"
-        "enum class CallClass : uint8_t { local, cached, create, async, sync, custom, not_yet };\n\n"
+        "enum class CallClass : uint8_t { local, cached, create, async, sync, custom, refused, not_yet };\n\n"
         f"constexpr uint64_t specification_digest = 0x{specification.digest}ull;\n"
         f"constexpr int header_version = {specification.header.version};\n\n"
         "// By operation number.\nconst char* op_name(Op op);\nCallClass op_class(Op op);\n\n}  // namespace gpuferry\n"

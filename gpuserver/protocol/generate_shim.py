@@ -23,7 +23,7 @@ STUB_FILES = 3  # compile time: one file would take too long on a small machine
 
 
 def prototypes(specification: Specification) -> str:
-    calls = [c for c in base_calls(specification) if c.call_class is not Class.NOT_YET]
+    calls = [c for c in base_calls(specification) if c.call_class not in (Class.NOT_YET, Class.REFUSED)]
     lines = "".join(f"{c.function.prototype};\n" for c in calls)
     wrapped = "".join(f"{_stub_prototype(c)};\n" for c in calls if c.declaration.wrapped)
     return (
@@ -125,6 +125,13 @@ def export(call: Call) -> str:
     unused = "".join(f"(void){p}; " for p in arguments(call.function).split(", ") if p)
     if call.call_class is Class.NOT_YET:
         return f"{call.function.prototype} {{\n    {unused}return not_supported(Op::{base});\n}}\n"
+    if call.call_class is Class.REFUSED:
+        told = call.declaration
+        return (
+            f"{call.function.prototype} {{\n    {unused}\n"
+            f"    if (const CUresult refusal = enter(Op::{base}, false)) return refusal;\n"
+            f'    return refused(Op::{base}, {told.answer}, "{told.answer}", "{told.reason}");\n}}\n'
+        )
     scope = "    const PerThreadStreamScope scope;\n" if call.per_thread else ""
     early = "true" if call.symbol in BEFORE_INIT else "false"
     return (

@@ -30,7 +30,7 @@ def _decode(call: Call, field: Field) -> str:
 
 
 def owner_of(call: Call) -> str:
-    """The expression for the handle that a new object dies with: its graph, else its context."""
+    """The expression for the handle that a new object dies with: its graph or module, else its context."""
     handles = {f.kind: f.name for f in reversed(call.fields) if f.kind and not f.pointer}
     created = next((f.kind for f in call.fields if f.created), "")
     if created == "graph_node" or (created == "graph" and "graph_node" in handles):
@@ -38,6 +38,8 @@ def owner_of(call: Call) -> str:
             return "in.owner(Kind::graph)"
         if "graph_node" in handles:
             return "in.owner(Kind::graph_node)"
+    if created in ("texture_reference", "surface_reference") and "module" in handles:
+        return "in.last(Kind::module)"
     return "in.context()"
 
 
@@ -53,7 +55,7 @@ def handler(call: Call) -> str:
         elif field.pointer and field.created:
             lines.append(f"out.give_handles(in, Kind::{field.kind}, {field.name}, {field.count}, {owner_of(call)});")
         elif field.pointer and field.direction in (Direction.OUT, Direction.INOUT):
-            lines.append(f"out.give({field.name}, {field.count});")
+            lines.append(f"out.give(in, {field.name}, {field.count});")
         elif field.destroyed:
             lines.append(f"if (out.result == CUDA_SUCCESS) in.forget(Kind::{field.kind});")
     body = "".join(f"    {line}\n" for line in lines)

@@ -44,6 +44,28 @@ bool localise(Request& in, CUDA_RESOURCE_DESC& description) {
     return in.good();
 }
 
+bool localise(Request& in, CUarrayMapInfo& mapping) {
+    if (mapping.resourceType == CU_RESOURCE_TYPE_ARRAY) {
+        mapping.resource.array = in.inner(Kind::array, mapping.resource.array);
+    } else if (mapping.resourceType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY) {
+        mapping.resource.mipmap = in.inner(Kind::mipmapped_array, mapping.resource.mipmap);
+    }
+    if (mapping.memHandleType == CU_MEM_HANDLE_TYPE_GENERIC) {
+        mapping.memHandle.memHandle = in.inner(Kind::allocation, mapping.memHandle.memHandle);
+    }
+    return in.good();
+}
+
+void globalise(Request& in, CUDA_RESOURCE_DESC& description) {
+    if (description.resType == CU_RESOURCE_TYPE_ARRAY) {
+        CUarray& array = description.res.array.hArray;
+        array = (CUarray)in.session.objects.name_of(Kind::array, array, in.context());
+    } else if (description.resType == CU_RESOURCE_TYPE_MIPMAPPED_ARRAY) {
+        CUmipmappedArray& array = description.res.mipmap.hMipmappedArray;
+        array = (CUmipmappedArray)in.session.objects.name_of(Kind::mipmapped_array, array, in.context());
+    }
+}
+
 // Pointers of the client's mean nothing here.
 bool localise(Request&, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
     allocation.accessDescs = nullptr;

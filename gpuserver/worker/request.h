@@ -20,6 +20,9 @@ bool localise(Request& in, CUlaunchAttribute& attribute);
 bool localise(Request& in, CUDA_RESOURCE_DESC& description);
 bool localise(Request& in, CUDA_MEMCPY3D& copy);
 bool localise(Request& in, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
+bool localise(Request& in, CUarrayMapInfo& mapping);
+// The reverse, for structs that come out: the client's handles in place of the real ones.
+void globalise(Request& in, CUDA_RESOURCE_DESC& description);
 
 class Request {
   public:
@@ -144,7 +147,10 @@ class Answer {
 
     void refuse(const Request& in) { result = in.failure(); }
     template <class T>
-    void give(const T* data, uint64_t count) {
+    void give(Request& in, T* data, uint64_t count) {
+        if constexpr (requires { globalise(in, *data); }) {
+            for (uint64_t i = 0; data && i < count; ++i) globalise(in, data[i]);
+        }
         if (data) Encoder(payload).put_bytes(data, count * sizeof(T));
     }
     template <class T>

@@ -13,6 +13,7 @@ FAMILY.by_hand("cuMemCreate cuMemRelease cuMemMap cuMemUnmap")
 FAMILY.post("cuMemSetAccess", desc=into("count"), wrapped=True)
 FAMILY.ask("cuMemGetAccess cuMemGetAllocationGranularity")
 FAMILY.ask("cuMulticastGetGranularity")
+FAMILY.ask("cuMemBatchDecompressAsync", paramsArray=into("count"))
 
 # Stream-ordered allocation: the same budget and window, so pools are the client's own matter.
 FAMILY.by_hand("cuMemAllocAsync cuMemAllocFromPoolAsync cuMemFreeAsync")
@@ -31,3 +32,4 @@ FAMILY.same(cuMemHostRegister="cuMemHostRegister_v2")
 FAMILY.by_hand("cuMemAllocManaged cuMemHostGetDevicePointer_v2")
 FAMILY.local("cuMemAdvise cuMemAdvise_v2 cuMemPrefetchAsync cuMemPrefetchAsync_v2 cuMemPrefetchBatchAsync")
 FAMILY.local("cuMemRangeGetAttribute cuMemRangeGetAttributes cuStreamAttachMemAsync")
+FAMILY.local("cuMemDiscardBatchAsync cuMemDiscardAndPrefetchBatchAsync cuMemGetLocationInfo")

@@ -16,4 +16,5 @@ _CORNERS = {
 FAMILY.ask("cuTensorMapEncodeTiled", _SHAPES, boxDim=into("tensorRank"))
 FAMILY.ask("cuTensorMapEncodeIm2col", _CORNERS | _SHAPES)
 FAMILY.ask("cuTensorMapEncodeIm2colWide", _SHAPES)
+FAMILY.ask("cuTensorMapSetAllocationClass", tensorMap=both())
 FAMILY.ask("cuTensorMapReplaceAddress", tensorMap=both(), globalAddress=ADDRESS)

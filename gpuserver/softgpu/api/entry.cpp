@@ -11,6 +11,7 @@
 
 #include "device/device.h"
 #include "device/stream.h"
+#include "driver_log.h"
 #include "log.h"
 
 namespace softgpu {
@@ -25,8 +26,9 @@ const char* name_of(CUresult result) {
 }
 
 void log_failure(const char* name, CUresult result, const char* why) {
-    log_line(LogLevel::debug,
-             std::string(name) + ": " + name_of(result) + (why && *why ? std::string(": ") + why : ""));
+    const std::string text = std::string(name) + ": " + name_of(result) + (why && *why ? std::string(": ") + why : "");
+    log_line(LogLevel::debug, text);
+    gpuferry::driver_log().add(CU_LOG_LEVEL_ERROR, text);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Managed memory: one allocation that host and kernels use at one address, and what programs say about its use.
 //
 // Nothing migrates here: advice and prefetches are remembered and told back, as programs and tests expect.
+#include <algorithm>
 #include <cstring>
 
 #include "api/entry.h"
@@ -189,6 +190,37 @@ extern "C" CUresult CUDAAPI cuMemPrefetchBatchAsync(CUdeviceptr* dptrs, size_t* 
             while (location + 1 < numPrefetchLocs && prefetchLocIdxs[location + 1] <= i) ++location;
             prefetch(dptrs[i], sizes[i], prefetchLocs[location], hStream);
         }
+    });
+}
+
+extern "C" CUresult CUDAAPI cuMemDiscardBatchAsync(CUdeviceptr* dptrs, size_t* sizes, size_t count,
+                                                   unsigned long long flags, CUstream hStream) {
+    return entry(__func__, [&] {
+        check_value(dptrs && sizes && count && flags == 0, "an argument is NULL or 0");
+        const auto stream = require_stream(hStream);
+        for (size_t i = 0; i < count; ++i) require_managed(dptrs[i], sizes[i]);
+        // What is discarded may be read as anything, so also as what it was.
+        capture_work(*stream, [] { return EmptyWork{}; });
+    });
+}
+
+extern "C" CUresult CUDAAPI cuMemDiscardAndPrefetchBatchAsync(CUdeviceptr* dptrs, size_t* sizes, size_t count,
+                                                              CUmemLocation* prefetchLocs, size_t* prefetchLocIdxs,
+                                                              size_t numPrefetchLocs, unsigned long long flags,
+                                                              CUstream hStream) {
+    return cuMemPrefetchBatchAsync(dptrs, sizes, count, prefetchLocs, prefetchLocIdxs, numPrefetchLocs, flags, hStream);
+}
+
+extern "C" CUresult CUDAAPI cuMemGetLocationInfo(CUdeviceptr ptr, size_t size, size_t summaryGranularity,
+                                                 size_t samplingGranularity, CUmemLocation* location_out) {
+    return entry(__func__, [&] {
+        check_value(location_out && summaryGranularity && summaryGranularity <= size &&
+                        samplingGranularity <= summaryGranularity,
+                    "location_out is NULL, or a granularity is larger than what it divides");
+        Context::require_current();
+        const int number = require_managed(ptr, size)->last_prefetch;
+        const size_t regions = size / summaryGranularity + (size % summaryGranularity != 0);
+        std::fill_n(location_out, regions, location_of(number == CU_DEVICE_INVALID ? CU_DEVICE_CPU : number));
     });
 }
 

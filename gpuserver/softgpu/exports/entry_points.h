@@ -22,8 +22,8 @@ std::span<const EntryPoint> entry_points();
 // The function that calls the exported symbol of this index and logs arguments and result.
 void* traced_function(int symbol);
 
-// Logs `symbol` once in the life of the process and says CUDA_ERROR_NOT_SUPPORTED.
-CUresult not_supported(const char* symbol);
+// Logs `symbol` once in the life of the process and gives `answer` back; CUDA_ERROR_NOT_INITIALIZED before cuInit.
+CUresult not_supported(const char* symbol, CUresult answer);
 
 struct ErrorText {
     int result;

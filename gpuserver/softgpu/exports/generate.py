@@ -1,10 +1,11 @@
-"""Writes the parts of the software `libcuda.so.1` that follow from `cuda.h` alone, for every exported symbol.
+"""Writes the parts of the software `libcuda.so.1` that follow from `cuda.h` and the specification, symbol by symbol.
 
 Run by CMake: `python -m gpuserver.softgpu.exports.generate OUTPUT_FOLDER`. The files, all C++:
 
 - `weak_definitions.cpp`: each symbol, weak; the family files in `../api` override those that the device supports, the
-  rest log their name once and return CUDA_ERROR_NOT_SUPPORTED. `_ptds`/`_ptsz` symbols call the symbol they are a
-  variant of, inside a `PerThreadStreamScope`.
+  rest log their name once and return CUDA_ERROR_NOT_SUPPORTED, or what the specification of forwarding says that a
+  driver without the facility answers. `_ptds`/`_ptsz` symbols call the symbol they are a variant of, inside a
+  `PerThreadStreamScope`.
 - `traced_calls.cpp`: for each symbol a function that calls it and logs arguments and result (GPUFERRY_SOFTGPU_TRACE).
 - `entry_points.cpp`: what `cuGetProcAddress` looks names up in (`EntryPoint` in `entry_points.h`).
 - `error_texts.cpp`: name and description of every CUresult.
@@ -20,6 +21,7 @@ from pathlib import Path
 from clang import cindex
 
 from gpuserver.protocol.header import Function, Header, Parameter, find_cuda_include, parse, read_header
+from gpuserver.protocol.specification import read_specification
 from gpuserver.softgpu.exports.error_texts import error_text
 
 PER_THREAD = re.compile(r"(\w+)_pt(?:ds|sz)")
@@ -48,7 +50,9 @@ def weak_definition(function: Function, header: Header) -> str:
     if base := base_of(function.symbol, header):
         body = f"softgpu::PerThreadStreamScope scope;\n    return {base}({arguments(function)});"
     else:
-        body = f'return softgpu::not_supported("{function.symbol}");'
+        declaration = read_specification().calls[function.symbol].declaration
+        answer = declaration.answer or "CUDA_ERROR_NOT_SUPPORTED"
+        body = f'return softgpu::not_supported("{function.symbol}", {answer});'
     unused = "" if base else "".join(f"(void){p.name}; " for p in named(function))
     return f"__attribute__((weak)) {function.prototype} {{\n    {unused}{body}\n}}\n"
 

@@ -31,6 +31,8 @@ OWN_NUMBERS = frozenset(
         "cuPointerGetAttributes",
         "cuDriverGetVersion",
         "cuGreenCtxGetId",
+        "cuLogsCurrent",
+        "cuLogsDumpToMemory",
     ]
 )
 

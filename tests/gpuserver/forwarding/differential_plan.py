@@ -71,6 +71,7 @@ LEFT_OUT = {
     "cuModuleLoad": "reads files",
     "cuLibraryLoadFromFile": "reads files",
     "cuGraphDebugDotPrint": "writes files",
+    "cuLogsDumpToFile": "writes files",
     "cuModuleLoadData": "reads as much memory as an image says",
     "cuModuleLoadDataEx": "reads as much memory as an image says",
     "cuModuleLoadFatBinary": "reads as much memory as an image says",
@@ -107,7 +108,7 @@ def _variants(spelled: str, name: str) -> list[Argument] | None:
         return [["number", n & (1 << 8 * width) - 1, width] for n in (0, 1, 2, 64, -1)]
     if spelled == "const char*":
         return [["text", "add_one"], ["text", "no such name"], ["null"]]
-    if "(" in spelled or spelled in ("CUhostFn", "CUstreamCallback", "CUoccupancyB2DSize"):
+    if "(" in spelled or spelled in ("CUhostFn", "CUoccupancyB2DSize") or spelled.endswith("Callback"):
         return [["null"]]
     if spelled.endswith("*"):
         return [["buffer"], ["null"]]

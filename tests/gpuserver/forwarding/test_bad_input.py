@@ -23,7 +23,7 @@ from gpuserver.protocol.specification import read_specification
 
 PROGRAMS = str(Path(__file__).resolve().parent / "driver_api.py")
 DEVICE_UNAVAILABLE = 46
-NOT_SUPPORTED = 801
+NOT_SUPPORTED, INVALID_CONTEXT = 801, 201
 LOST = r"gpuferry: the connection to GPU server {} is lost: .+\. Every CUDA call fails from now on\n"
 
 
@@ -123,6 +123,15 @@ def test_a_function_that_is_not_supported_says_its_name_once(software_server: Gp
     done = software_server.run(sys.executable, "-c", code, memory_mib=64)
     assert done.stdout == f"{[NOT_SUPPORTED] * 3}\n"
     assert done.stderr == f"gpuferry: {name} is not supported yet: the program gets CUDA_ERROR_NOT_SUPPORTED\n"
+
+
+def test_a_function_that_is_refused_says_why_once(software_server: GpuServer) -> None:
+    code = "import ctypes; c = ctypes.CDLL('libcuda.so.1'); c.cuInit(0); print([c.cuMemAlloc(None, 1) for _ in '123'])"
+    done = software_server.run(sys.executable, "-c", code, memory_mib=64)
+    assert done.stdout == f"{[INVALID_CONTEXT] * 3}\n"
+    told = "cuMemAlloc is refused, the program gets CUDA_ERROR_INVALID_CONTEXT: sizes and addresses of 32 bits"
+    assert done.stderr.startswith(f"gpuferry: {told}"), done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_daemon_that_goes_in_mid_call_ends_the_wait(tmp_path: Path) -> None:

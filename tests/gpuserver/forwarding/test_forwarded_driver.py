@@ -15,6 +15,7 @@ from gpu_server import GpuServer, gpu_server, surroundings
 
 CASES = Path(__file__).resolve().parents[1] / "softgpu" / "driver"
 MODULES = (
+    "test_driver_answers",
     "test_driver_contexts",
     "test_driver_graphs",
     "test_driver_launches",

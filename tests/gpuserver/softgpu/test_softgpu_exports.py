@@ -16,6 +16,7 @@ from gpuserver.protocol.header import read_header
 from gpuserver.softgpu.exports.generate import base_of, weak_definitions
 
 NOT_FOUND, INVALID_VALUE, NOT_SUPPORTED = 500, 1, 801
+NOT_INITIALIZED, INVALID_CONTEXT, INVALID_HANDLE = 3, 201, 400
 LEGACY, PER_THREAD = 1, 2
 # Asked for by runtimes, declared in no header that the wheels carry in a usable form: graphics interoperability, and
 # functions newer than cuda.h 13.5. Runtimes take NOT_FOUND for them.
@@ -127,10 +128,13 @@ def test_a_function_without_support_says_so_once() -> None:
     code = f"""
 import ctypes
 cuda = ctypes.CDLL({str(find_native(LIBRARY))!r})
-print(cuda.cuGraphicsUnregisterResource(None), cuda.cuGraphicsUnregisterResource(None))
+print(cuda.cuMulticastUnbind(), cuda.cuInit(0), cuda.cuMulticastUnbind(), cuda.cuMulticastUnbind())
+print(cuda.cuGraphicsUnregisterResource(None), cuda.cuMemAlloc_v2(None, 1), cuda.cuMemAlloc(None, 1))
 """
     done = run_python(code)
-    assert done.stdout.split() == [str(NOT_SUPPORTED)] * 2
+    answers = [NOT_INITIALIZED, 0, NOT_SUPPORTED, NOT_SUPPORTED, INVALID_HANDLE, INVALID_CONTEXT, INVALID_CONTEXT]
+    assert done.stdout.split() == [str(answer) for answer in answers]
+    assert done.stderr.count("cuMulticastUnbind is not supported") == 1
     assert done.stderr.count("cuGraphicsUnregisterResource is not supported") == 1
 
 
