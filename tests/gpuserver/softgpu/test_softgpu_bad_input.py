@@ -132,7 +132,7 @@ def test_a_launch_that_is_too_large_is_refused_at_the_call(tmp_path: Path, shape
 def test_an_instruction_of_another_unit_ends_with_its_name(
     tmp_path: Path, instruction: str, name: str, declarations: str
 ) -> None:
-    """Sparse products, TMA, textures: the module loads, the kernel ends when it gets there, kernel and line are named."""
+    """Sparse products, TMA, textures: the module loads, the kernel ends there, kernel and line are named."""
     text = entry(f"    {instruction}", declarations)
     (tmp_path / "k.ptx").write_text(text)
     results, errors = load(tmp_path / "k.ptx", launch="1,1,1,32,1,1,0")
