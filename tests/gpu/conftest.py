@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -56,12 +57,13 @@ Both = Callable[..., tuple[Any, Any]]
 
 @pytest.fixture
 def run_both(hardware_server: GpuServer, record_property: Callable[[str, object], None]) -> Both:
-    """run_both(program, *arguments, needs=("torch",)) → what it printed natively and forwarded."""
+    """run_both(program, *arguments, needs=packages, tools=commands) → what it printed natively and forwarded."""
 
-    def run(program: str, *arguments: str, needs: tuple[str, ...] = ()) -> tuple[Any, Any]:
-        for package in needs:
-            if importlib.util.find_spec(package) is None:
-                pytest.skip(f"{package} is not installed")
+    def run(program: str, *arguments: str, needs: tuple[str, ...] = (), tools: tuple[str, ...] = ()) -> tuple[Any, Any]:
+        missing = [package for package in needs if importlib.util.find_spec(package) is None]
+        missing += [tool for tool in tools if shutil.which(tool) is None]
+        if missing:
+            pytest.skip(f"{', '.join(missing)} not installed")
         command = [sys.executable, str(HERE / "programs" / f"{program}.py"), *arguments]
         native = subprocess.run(
             command, env=surroundings(), capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False

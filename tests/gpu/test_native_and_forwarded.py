@@ -38,6 +38,22 @@ def test_a_jitted_step_with_jax(run_both: Both) -> None:
     assert forwarded["sum"] == pytest.approx(native["sum"], rel=1e-5)
 
 
+LLAMA = ("llama-completion", "llama-perplexity", "llama-quantize", "llama-bench")
+
+
+@pytest.mark.parametrize("flash", ["on", "off"])
+@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0"])
+def test_text_with_llama_cpp(run_both: Both, kind: str, flash: str) -> None:
+    native, forwarded = run_both("llama_cpp", "text", kind, flash, needs=("gguf",), tools=LLAMA)
+    assert forwarded == native
+
+
+@pytest.mark.parametrize("way", ["perplexity", "bench"])
+def test_judging_and_measuring_with_llama_cpp(run_both: Both, way: str) -> None:
+    native, forwarded = run_both("llama_cpp", way, "Q4_0", "on", needs=("gguf",), tools=LLAMA)
+    assert forwarded == native
+
+
 def test_the_corpus_on_the_gpu_itself(hardware_server: GpuServer) -> None:
     """The programs of tests/programs, natively on this machine's GPU: what they assert holds for the real driver."""
     done = subprocess.run(

@@ -198,7 +198,7 @@ void Lowering::function(uint32_t linked) {
 void Lowering::instruction(const Instruction& i) {
     const Modifiers m(f_->modifiers_of(i));
     if (video_instruction(i, m)) return;
-    if (control(i, m) || memory(i, m) || arithmetic(i, m)) {
+    if (control(i, m) || memory(i, m) || matrix(i, m) || arithmetic(i, m)) {
         for (size_t k = 0; k < operand_count(); ++k)
             if (!operand(k).selector.empty()) fail("a selector is for video instructions");
         return;

@@ -139,6 +139,12 @@ class Lowering {
     void collective(const Instruction& i, const Modifiers& m);
     uint32_t label(const Operand& o) const;
 
+    // --- lower_matrix.cpp
+    bool matrix(const Instruction& i, const Modifiers& m);
+    bool matrix_product(const Modifiers& m);
+    bool matrix_move(const Modifiers& m, bool load);
+    std::span<const Operand> registers_of(const Operand& o) const;
+
     // --- allocate.cpp
     void allocate(FunctionCode& code);
 

@@ -114,8 +114,8 @@ def test_a_launch_that_is_too_large_is_refused_at_the_call(tmp_path: Path, shape
     ("instruction", "name", "declarations"),
     [
         (
-            "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, {%r5,%r6}, "
-            "{%f1,%f2,%f3,%f4};",
+            "mma.sp.sync.aligned.m16n8k16.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, "
+            "{%r1,%r2,%r5,%r6}, {%f1,%f2,%f3,%f4}, %r1, 0;",
             "mma",
             "",
         ),
@@ -132,7 +132,7 @@ def test_a_launch_that_is_too_large_is_refused_at_the_call(tmp_path: Path, shape
 def test_an_instruction_of_another_unit_ends_with_its_name(
     tmp_path: Path, instruction: str, name: str, declarations: str
 ) -> None:
-    """Tensor cores, TMA, textures: the module loads, the kernel ends when it gets there, kernel and line are named."""
+    """Sparse products, TMA, textures: the module loads, the kernel ends there, kernel and line are named."""
     text = entry(f"    {instruction}", declarations)
     (tmp_path / "k.ptx").write_text(text)
     results, errors = load(tmp_path / "k.ptx", launch="1,1,1,32,1,1,0")

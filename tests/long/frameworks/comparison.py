@@ -64,6 +64,7 @@ def compare(framework: Framework, folder: Path, case: Case, logs: Path) -> Outco
         "GPUFERRY_SOFTGPU_DEVICES": str(case.devices),
         "GPUFERRY_SOFTGPU_MEMORY_MIB": ",".join([str(case.device_mib)] * case.devices),
         **framework.device,
+        **case.device,
     }
     uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(case.devices))
     native_command = [sys.executable, "-m", "clientagent.command", "softgpu", "exec", "--", *command]

@@ -16,8 +16,8 @@ PROGRAMS = ROOT / "tests" / "gpu" / "programs"
 class Case:
     """One run of a program of tests/gpu/programs, natively and forwarded.
 
-    `variables` are set for the program, `devices` and `device_mib` make the software GPU. `memory_mib` is the slice of
-    the forwarded run; natively the device is as large. `agrees` says why two outputs differ, empty where they agree;
+    `variables` are set for the program; `devices`, `device_mib` and the settings `device` make the software GPU. The
+    slice of the forwarded run is the whole device. `agrees` says why two outputs differ, empty where they agree;
     without it they have to be equal, byte for byte. `round_trips`, where given, is the most blocking round trips that
     the forwarded run may take.
     """
@@ -26,6 +26,7 @@ class Case:
     program: str
     arguments: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    device: Mapping[str, str] = field(default_factory=dict)
     devices: int = 1
     device_mib: int = 4096
     agrees: Callable[[object, object], str] | None = None

@@ -376,14 +376,14 @@ AROUND:
     ("instruction", "name"),
     [
         (
-            "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, {%r5,%r6}, "
-            "{%f1,%f2,%f3,%f4};",
+            "mma.sp.sync.aligned.m16n8k16.row.col.f32.tf32.tf32.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2,%r3,%r4}, "
+            "{%r1,%r2,%r5,%r6}, {%f1,%f2,%f3,%f4}, %r1, 0;",
             "mma",
         ),
         ("wmma.load.a.sync.aligned.row.m16n16k16.f16 {%r1,%r2,%r3,%r4,%r5,%r6,%r7,%r8}, [%d1], %r9;", "wmma"),
         ("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f1,%f2,%f3,%f4}, %d1, %d2, %p1, 1, 1, 0, 0;", "wgmma"),
         ("wgmma.fence.sync.aligned;", "wgmma"),
-        ("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r1,%r2,%r3,%r4}, [%r5];", "ldmatrix"),
+        ("ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8 {%r1,%r2}, [%r5];", "ldmatrix"),
         (
             "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r1], "
             "[%d1, {%r2, %r3}], [%r4];",
