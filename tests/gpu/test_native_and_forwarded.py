@@ -54,17 +54,18 @@ def test_judging_and_measuring_with_llama_cpp(run_both: Both, way: str) -> None:
     assert forwarded == native
 
 
-def test_the_corpus_on_the_gpu_itself(hardware_server: GpuServer) -> None:
-    """The programs of tests/programs, natively on this machine's GPU: what they assert holds for the real driver."""
+def test_the_corpus_natively_and_forwarded(hardware_server: GpuServer) -> None:
+    """The programs of tests/programs, on this machine's GPU and on the same GPU through forwarding: what they assert
+    holds for the real driver, and both ways print and save the same."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", str(CORPUS)],
-        env=surroundings(GPUFERRY_WAYS="hardware"),
+        [sys.executable, "-m", "pytest", "-q", str(CORPUS)],
+        env=surroundings(GPUFERRY_WAYS="hardware-both"),
         capture_output=True,
         text=True,
         timeout=3600,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-4000:]
+    assert done.returncode == 0, done.stdout[-8000:]
 
 
 def test_nvml_shows_the_slice_of_the_real_gpu(hardware_server: GpuServer) -> None:

@@ -4,7 +4,8 @@ A way is how a program comes to its GPU. `native`: the software GPU in the progr
 server on this machine that has the same software GPU. `both`: natively and then forwarded; what the two print and save
 must be the same, byte for byte. `sanitized`: natively, built with AddressSanitizer and UBSan (for compiled programs);
 `sanitized-forwarded`: shim, worker and software GPU built so.
-`hardware`: a real GPU and NVIDIA's driver.
+`hardware`: a real GPU and NVIDIA's driver; `hardware-both`: so, and then forwarded to a GPU server of this machine's
+GPUs, with the same output.
 GPUFERRY_WAYS chooses (comma-separated; default `both`); a test body never asks which it is. The option `servers`
 spreads a program's GPUs over as many GPU servers where it is forwarded.
 """
@@ -15,6 +16,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -32,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "tests" / "gpuserver" / "forwarding")]
 
-from program_servers import ProgramServers  # noqa: E402
+from program_servers import HardwareServers, ProgramServers  # noqa: E402
 
 from clientagent.run import find_shim  # noqa: E402
 
@@ -47,9 +49,18 @@ def native(options: Mapping[str, object]) -> list[str]:
 
 
 def hardware(options: Mapping[str, object]) -> list[str]:
-    if int(str(options.get("devices", 1))) > 1:
-        pytest.skip("needs several GPUs")
+    if (wanted := int(str(options.get("devices", 1)))) > count_gpus():
+        pytest.skip(f"needs {wanted} GPUs")
     return []
+
+
+@functools.cache
+def count_gpus() -> int:
+    """How many NVIDIA's driver shows, asked in a process of its own."""
+    question = "import ctypes as c; d = c.CDLL('libcuda.so.1'); n = c.c_int(); print(d.cuInit(0), *("
+    question += "d.cuDeviceGetCount(c.byref(n)), n.value))"
+    asked = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=True)
+    return int(asked.stdout.split()[2])
 
 
 @functools.cache
@@ -77,9 +88,11 @@ WAYS: dict[str, Callable[[Mapping[str, object]], list[str]]] = {
     "native": native,
     "sanitized": sanitized,
     "hardware": hardware,
+    "hardware-both": hardware,
 }
 SANITIZED_FORWARDED = "sanitized-forwarded"
-FORWARDED = frozenset({"forwarded", "both", SANITIZED_FORWARDED})
+HARDWARE_BOTH = "hardware-both"
+FORWARDED = frozenset({"forwarded", "both", SANITIZED_FORWARDED, HARDWARE_BOTH})
 
 
 @dataclass
@@ -127,12 +140,15 @@ class Runner:
             variables = {"GPUFERRY_SOFTGPU_UUID": uuids, **variables}
             return self.run([*WAYS.get(self.way, native)(options), *words], variables, status)
         server = self.servers.with_options(options)
+        alone_in = WAYS.get(self.way, native)(options)
         if self.way == SANITIZED_FORWARDED:
             return self.run([*with_sanitizers(), *server.prefix(), *words], variables, status)
-        if self.way == "forwarded":
+        # A GPU of another size cannot be had; a slice of that size can.
+        if self.way == "forwarded" or (self.way == HARDWARE_BOTH and "memory" in options):
             return self.run([*server.prefix(), *words], variables, status)
         before = self.files()
-        alone = self.run([*native(options), *words], {"GPUFERRY_SOFTGPU_UUID": server.uuids, **variables}, status)
+        same_gpus = {"GPUFERRY_SOFTGPU_UUID": server.uuids} if server.uuids else {}
+        alone = self.run([*alone_in, *words], same_gpus | variables, status)
         saved = self.files()
         for name in saved:
             (self.folder / name).unlink()
@@ -164,29 +180,36 @@ class Runner:
 
 
 @pytest.fixture(scope="session")
-def program_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, ProgramServers]]:
-    """The servers of ordinary parts (False) and of sanitized ones (True)."""
+def program_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ProgramServers]]:
+    """The servers for a way: of ordinary parts, of sanitized ones, of this machine's GPUs."""
     with ExitStack() as stack:
-        yield {
-            False: ProgramServers(stack, tmp_path_factory.mktemp("servers")),
-            True: ProgramServers(stack, tmp_path_factory.mktemp("sanitized"), sanitizer_variables()),
-        }
+
+        @functools.cache
+        def of(way: str) -> ProgramServers:
+            folder = tmp_path_factory.mktemp("servers")
+            if way == HARDWARE_BOTH:
+                return HardwareServers(stack, folder)
+            return ProgramServers(stack, folder, sanitizer_variables() if way == SANITIZED_FORWARDED else None)
+
+        yield lambda way: of(way if way in (HARDWARE_BOTH, SANITIZED_FORWARDED) else "")
 
 
 @pytest.fixture(params=os.environ.get("GPUFERRY_WAYS", "both").split(","))
 def run_program(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
     servers = None
     if request.param in FORWARDED:
-        servers = request.getfixturevalue("program_servers")[request.param == SANITIZED_FORWARDED]
+        servers = request.getfixturevalue("program_servers")(request.param)
     return Runner(request.param, tmp_path, servers)
 
 
 @functools.cache
 def toolkit() -> Path:
-    """The CUDA toolkit of the PyPI wheels: bin/nvcc, include, lib."""
+    """The CUDA toolkit of the PyPI wheels, else the one whose nvcc is on the PATH: bin/nvcc, include, lib."""
     for place in map(Path, sys.path):
         if (place / "nvidia" / "cu13" / "bin" / "nvcc").exists():
             return place / "nvidia" / "cu13"
+    if found := shutil.which("nvcc"):
+        return Path(found).resolve().parents[1]
     raise RuntimeError(
         "no nvcc: install the wheels nvidia-cuda-nvcc, nvidia-nvvm, nvidia-cuda-runtime, nvidia-cuda-cccl"
     )

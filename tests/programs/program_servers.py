@@ -1,4 +1,5 @@
-"""GPU servers for the programs of the corpus: one for each set of software GPU options, started when first needed."""
+"""GPU servers for the programs of the corpus, started when first needed: one for each set of software GPU options, or
+one of this machine's own GPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpu_server import GpuServer, gpu_server
@@ -25,6 +26,7 @@ class ProgramServer:
     servers: list[GpuServer]
     uuids: str
     devices: int
+    memory_mib: int = 0  # the slice; 0 for whole GPUs
 
     def prefix(self) -> list[str]:
         """The command before a program's own, once the session of the program before has ended."""
@@ -36,7 +38,8 @@ class ProgramServer:
                 assert time.monotonic() < deadline, f"a session does not end\n{server.log.read_text()}"
                 time.sleep(0.02)
             named += ["--server", server.address, "--secret-file", str(server.secret_file)]
-        return [*(sys.executable, "-m", "clientagent.command", "run", "-n", str(self.devices)), *named, "--"]
+        slices = ["-m", str(self.memory_mib)] if self.memory_mib else []
+        return [*(sys.executable, "-m", "clientagent.command", "run", "-n", str(self.devices)), *slices, *named, "--"]
 
 
 class ProgramServers:
@@ -64,3 +67,15 @@ class ProgramServers:
                 servers.append(self.stack.enter_context(gpu_server(folder, "softgpu", **variables)))
             self.running[key] = ProgramServer(servers, ",".join(uuids), devices)
         return self.running[key]
+
+
+class HardwareServers(ProgramServers):
+    """One server, whose driver is NVIDIA's."""
+
+    def with_options(self, options: Mapping[str, object]) -> ProgramServer:
+        """The server, for a program with so many GPUs and so large a slice; the other options are a software GPU's."""
+        if () not in self.running:
+            server = self.stack.enter_context(gpu_server(self.folder, "libcuda.so.1"))
+            self.running[()] = ProgramServer([server], "", 1)
+        devices, memory = (int(str(options.get(name, default))) for name, default in (("devices", 1), ("memory", 0)))
+        return replace(self.running[()], devices=devices, memory_mib=memory)
