@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "tests" / "gpuserver" / "forwarding")]
 
+from gpu_server import python_path  # noqa: E402
 from program_servers import HardwareServers, ProgramServers  # noqa: E402
 
 from clientagent.run import find_shim  # noqa: E402
@@ -168,7 +169,7 @@ class Runner:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+            env={**os.environ, "PYTHONPATH": python_path(), **variables},
             capture_output=True,
             text=True,
             timeout=TIME_LIMIT,

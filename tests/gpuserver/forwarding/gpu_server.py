@@ -84,7 +84,13 @@ def surroundings(**variables: str) -> dict[str, str]:
         if "GPUFERRY_NATIVE" in os.environ
         if k in os.environ
     }
-    return inherited | kept | {"PYTHONPATH": str(ROOT)} | variables
+    return inherited | kept | {"PYTHONPATH": python_path()} | variables
+
+
+def python_path() -> str:
+    """This source tree before whatever else these tests found their modules by."""
+    rest = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry not in ("", str(ROOT))]
+    return os.pathsep.join([str(ROOT), *rest])
 
 
 @contextmanager
