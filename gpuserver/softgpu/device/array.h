@@ -1,4 +1,4 @@
-// Arrays: pitched memory with a format, which only copies reach (the software GPU has no texture units).
+// Arrays: pitched memory with a format, for copies, textures and surfaces.
 #pragma once
 
 #include <memory>

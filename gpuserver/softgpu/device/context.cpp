@@ -10,6 +10,7 @@
 #include "device/error.h"
 #include "device/release.h"
 #include "device/stream.h"
+#include "device/texture.h"
 #include "device/thread_state.h"
 #include "log.h"
 
@@ -44,6 +45,9 @@ Context& check_usable(const std::shared_ptr<Context>& context) {
 
 Range ContextMemory::find(uint64_t address) const {
     return memory_map().accessible(address, context_);
+}
+std::shared_ptr<const Texture> ContextMemory::texture(uint64_t handle) const {
+    return texture_behind(handle);
 }
 uint64_t ContextMemory::generation() const {
     return memory_map().generation();

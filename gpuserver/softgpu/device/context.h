@@ -24,6 +24,7 @@ class ContextMemory final : public AddressSpace {
   public:
     explicit ContextMemory(const Context& context) : context_(context) {}
     [[nodiscard]] Range find(uint64_t address) const override;
+    [[nodiscard]] std::shared_ptr<const Texture> texture(uint64_t handle) const override;
     [[nodiscard]] uint64_t generation() const override;
 
   private:

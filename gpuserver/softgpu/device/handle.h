@@ -30,6 +30,10 @@ enum class Kind : uint8_t {
     memory_handle,  // CUmemGenericAllocationHandle
     user_object,
     registration,  // callbacks
+    texture,
+    surface,
+    texture_reference,
+    surface_reference,
 };
 
 // Base of everything that has a handle. A class T with a handle names `using Handle = CUxxx;`,

@@ -87,6 +87,8 @@ struct Range {
     bool writable = true;
 };
 
+struct Texture;
+
 // What a kernel may touch. Implemented by the device's memory. Must be safe to call from many threads.
 class AddressSpace {
   public:
@@ -94,6 +96,8 @@ class AddressSpace {
     // The accessible range that holds `address` (device, pinned, managed, registered, mapped memory), else an empty
     // one.
     [[nodiscard]] virtual Range find(uint64_t address) const = 0;
+    // What texture and surface instructions find behind a handle; null for one that is none.
+    [[nodiscard]] virtual std::shared_ptr<const Texture> texture(uint64_t /*handle*/) const { return nullptr; }
     // Changes whenever a range disappears, so that cached ranges can be dropped.
     [[nodiscard]] virtual uint64_t generation() const = 0;
 };

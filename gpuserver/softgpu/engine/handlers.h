@@ -76,6 +76,14 @@ Handler find_rare_access(const Access& access);
 enum class AtomicOp : uint8_t { add, inc, dec, min, max, and_, or_, xor_, exch, cas };
 Handler find_atomic(AtomicOp op, ptx::Type type, bool shared, uint32_t address_bytes);
 
+// --- texture_instructions.cpp. a: object's handle, or its address; imm: TextureForm; kind: ptx::Opcode; extra:
+// operands.
+void texture_sample(Context& c, const Inst& i, uint32_t mask);
+void texture_gather(Context& c, const Inst& i, uint32_t mask);
+void texture_query(Context& c, const Inst& i, uint32_t mask);  // d
+void surface_load(Context& c, const Inst& i, uint32_t mask);
+void surface_store(Context& c, const Inst& i, uint32_t mask);
+
 // --- async.cpp: mbarrier and cp.async, executed at once
 // kind: 0 init, 1 inval, 2 arrive, 3 arrive_drop, 4 expect_tx, 5 complete_tx, 6 test_wait (state), 7 test_wait.parity,
 // 8 arrive.expect_tx. a address (8-byte generic lanes), b operand, d result.

@@ -130,6 +130,10 @@ class Lowering {
     void mbarrier_instruction(const Modifiers& m);
     void async_copy(const Instruction& i, const Modifiers& m);
 
+    // --- lower_texture.cpp
+    bool texture(const Instruction& i, const Modifiers& m);
+    int32_t texture_handle(const Operand& base, bool& by_reference);
+
     // --- lower_control.cpp
     bool control(const Instruction& i, const Modifiers& m);
     void branch(const Instruction& i);

@@ -382,6 +382,13 @@ bool Lowering::memory(const Instruction& i, const Modifiers& m) {
         case Opcode::isspacep:
             address_conversion(i, m);
             return true;
+        case Opcode::tex:
+        case Opcode::tld4:
+        case Opcode::txq:
+        case Opcode::suld:
+        case Opcode::sust:
+        case Opcode::suq:
+            return texture(i, m);
         case Opcode::mbarrier:
             mbarrier_instruction(m);
             return true;

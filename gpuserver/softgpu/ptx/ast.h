@@ -103,7 +103,7 @@ struct Operand {
         address,   // [base + value]; index, count: one operand of the pool (the base), count 0 for an absolute address
         special,   // index: Special, component in count
         sink,      // _
-        other,     // brackets of tensor and texture instructions; only instructions that cannot run have them
+        other,     // brackets of tensor and texture instructions; index, count: what they hold, in the pool
     };
     Kind kind = Kind::sink;
     bool negated = false;  // !%p

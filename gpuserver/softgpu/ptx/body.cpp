@@ -477,9 +477,13 @@ Operand Parsing::bracketed() {
         o.value = static_cast<int64_t>(c.bits);
     }
     if (accept(',')) {
-        o.kind = Operand::Kind::other;
-        do operand();
+        std::vector<Operand> items;
+        if (o.count) items.push_back(function_->pool[o.index]);
+        do items.push_back(operand());
         while (accept(','));
+        o.kind = Operand::Kind::other;
+        o.index = push_pool(items);
+        o.count = static_cast<uint32_t>(items.size());
     }
     expect(']', "after an address");
     accept(".unified");

@@ -45,7 +45,8 @@ class Objects:
         self.fresh: dict[str, int] = {}
         self.library = self._library()
         self.stale: dict[str, int] = {}
-        for kind in ("stream", "event", "graph", "graph_exec", "array", "memory_pool", "allocation", "module"):
+        kinds = ("stream", "event", "graph", "graph_exec", "array", "memory_pool", "allocation", "module")
+        for kind in (*kinds, "texture_reference"):
             self.begin()
             self.stale[kind] = self.get(kind)
             self.end()
@@ -108,6 +109,8 @@ class Objects:
             return self._out("cuLinkCreate_v2", 0, None, None, first=False)
         if kind == "memory":
             return self.driver.allocate(4096)
+        if kind == "texture_reference":
+            return self._out("cuTexRefCreate")
         if kind == "user_object":
             return 0
         raise AssertionError(kind)
@@ -126,6 +129,7 @@ class Objects:
             "link_state": "cuLinkDestroy",
             "memory": "cuMemFree_v2",
             "module": "cuModuleUnload",
+            "texture_reference": "cuTexRefDestroy",
         }
         for kind, ender in enders.items():
             if kind in self.fresh:

@@ -30,6 +30,7 @@ HELD = frozenset(
         "allocation",
         "link_state",
         "user_object",
+        "texture_reference",
     ]
 )
 NUMBERS = {

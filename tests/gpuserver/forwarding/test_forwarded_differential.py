@@ -6,6 +6,7 @@ import functools
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,9 @@ def plan() -> list[Step]:
 
 def run_natively(path: Path) -> str:
     folder = find_native("gpuserver/softgpu/lib/libcuda.so.1").parent
-    environment = program_environment(folder, surroundings(GPUFERRY_SOFTGPU_MEMORY_MIB="1024"))
+    # A GPU of its own: processes share the memory of one.
+    own = {"GPUFERRY_SOFTGPU_MEMORY_MIB": "1024", "GPUFERRY_SOFTGPU_UUID": f"GPU-{uuid.uuid4()}"}
+    environment = program_environment(folder, surroundings(**own))
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(path)],
         env=environment,

@@ -22,6 +22,7 @@ MODULES = (
     "test_driver_memory",
     "test_driver_sharing",
     "test_driver_streams",
+    "test_driver_textures",
 )
 # What is not the same when forwarded, and why.
 GRANULES = "memory is taken from the slice in granules of 2 MiB, as NVIDIA's driver does, not byte by byte"
