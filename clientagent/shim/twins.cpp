@@ -554,19 +554,18 @@ void apply_device_changes(const Server& server, uint64_t server_address, const C
     if (!twin) return;
     const uint64_t size = std::min<uint64_t>(bytes.size(), twin->size - offset);
     char* known = twin->on(server)->known.get() + offset;
+    ChangedBytes ours = changed;
+    for (uint64_t i = 0; i < size && offset + i < twin->skipped; ++i) ours.clear(i);
     std::vector<Run> runs;
-    for (uint64_t i = twin->skipped > offset ? twin->skipped - offset : 0; i < size; ++i) {
-        const uint64_t start = i;
-        while (i < size && changed.has(i)) ++i;
-        if (i > start) runs.push_back({start, i});
-    }
-    for (const auto [start, end] : runs) {
+    ours.for_each_run(size, [&](size_t start, size_t end) {
         std::memcpy(known + start, bytes.data() + start, end - start);
-        if (twin->kind == Memory::ours) {
-            std::memcpy(twin->memory + offset + start, bytes.data() + start, end - start);
-        }
+        runs.push_back({start, end});
+    });
+    if (twin->kind == Memory::ours) {
+        write_changed(twin->memory + offset, bytes.data(), ours, size);
+    } else {
+        write_program(twin->memory + offset, bytes.data(), runs);
     }
-    if (twin->kind != Memory::ours) write_program(twin->memory + offset, bytes.data(), runs);
 }
 
 }  // namespace gpuferry

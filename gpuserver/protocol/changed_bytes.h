@@ -2,6 +2,7 @@
 // written at the other end, which may have changed the others at the same time.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -24,6 +25,15 @@ struct ChangedBytes {
     [[nodiscard]] bool has(size_t i) const { return bits[i / 64] >> (i % 64) & 1; }
     void set(size_t i) { bits[i / 64] |= uint64_t{1} << (i % 64); }
     void clear(size_t i) { bits[i / 64] &= ~(uint64_t{1} << (i % 64)); }
+    // Calls `each(start, end)` for every stretch of changed bytes among the first `size`.
+    template <class Each>
+    void for_each_run(size_t size, Each each) const {
+        for (size_t i = 0; i < size; ++i) {
+            const size_t start = i;
+            while (i < size && has(i)) ++i;
+            if (i > start) each(start, i);
+        }
+    }
     [[nodiscard]] bool any() const {
         uint64_t all = 0;
         for (const uint64_t word : bits) all |= word;
@@ -41,5 +51,33 @@ struct ChangedBytes {
         return true;
     }
 };
+
+// Sets the bytes of a word that `mask` covers; the others may change meanwhile, and are kept.
+template <class T>
+void merge_word(char* place, const char* from, T mask) {
+    T fresh = 0;
+    std::memcpy(&fresh, from, sizeof fresh);
+    const std::atomic_ref<T> word(*reinterpret_cast<T*>(place));
+    if (mask == static_cast<T>(~T{0})) return word.store(fresh, std::memory_order_release);
+    T now = word.load(std::memory_order_relaxed);
+    while (!word.compare_exchange_weak(now, static_cast<T>((now & ~mask) | (fresh & mask)))) {
+    }
+}
+
+// Writes the changed bytes to memory that is in use: whoever reads an aligned word of at most 8 bytes there sees it as
+// it was or as it is now, never half of each.
+inline void write_changed(char* to, const char* from, const ChangedBytes& changed, size_t size) {
+    for (size_t i = 0, width = 0; i < size; i += width) {
+        width = 8;  // or the largest word that lies here
+        while ((reinterpret_cast<uintptr_t>(to) + i) % width || i + width > size) width /= 2;
+        uint64_t mask = 0;
+        for (size_t byte = 0; byte < width; ++byte) mask |= uint64_t{changed.has(i + byte) ? 0xffu : 0} << 8 * byte;
+        if (!mask) continue;
+        if (width == 8) merge_word<uint64_t>(to + i, from + i, mask);
+        if (width == 4) merge_word<uint32_t>(to + i, from + i, static_cast<uint32_t>(mask));
+        if (width == 2) merge_word<uint16_t>(to + i, from + i, static_cast<uint16_t>(mask));
+        if (width == 1) merge_word<uint8_t>(to + i, from + i, static_cast<uint8_t>(mask));
+    }
+}
 
 }  // namespace gpuferry

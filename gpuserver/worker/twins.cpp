@@ -80,15 +80,10 @@ CUresult Twins::write(uint64_t address, const ChangedBytes& changed, std::span<c
     --at;
     const uint64_t offset = address - at->first;
     if (offset > at->second.size || bytes.size() > at->second.size - offset) return CUDA_ERROR_INVALID_VALUE;
-    auto* memory = reinterpret_cast<char*>(address);
     char* known = at->second.known.get() + offset;
-    for (size_t i = 0; i < bytes.size(); ++i) {
-        const size_t start = i;
-        while (i < bytes.size() && changed.has(i)) ++i;
-        if (i == start) continue;
-        std::memcpy(known + start, bytes.data() + start, i - start);
-        std::memcpy(memory + start, bytes.data() + start, i - start);  // in one piece: a stream may wait for a word
-    }
+    changed.for_each_run(
+        bytes.size(), [&](size_t start, size_t end) { std::memcpy(known + start, bytes.data() + start, end - start); });
+    write_changed(reinterpret_cast<char*>(address), bytes.data(), changed, bytes.size());
     return CUDA_SUCCESS;
 }
 
