@@ -34,6 +34,10 @@ class Objects {
     Handle name_of(Kind kind, void* real, Handle owner);
     // The handle of a real object, 0 when it has none.
     [[nodiscard]] Handle known(Kind kind, void* real) const;
+    // All living objects of a kind, by what they stand for.
+    [[nodiscard]] const std::unordered_map<void*, Handle>& all(Kind kind) const {
+        return by_real_[static_cast<int>(kind)];
+    }
     // The object stays, with another real one behind it; what it owned is gone.
     void replace(Handle handle, void* real);
     // The object is gone, and what it owned with it.

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -134,6 +135,33 @@ static bool gives_work(uint16_t op) {
     }
 }
 
+// Asks the driver about each stream. False where that could not tell of all the work there is.
+bool Session::streams_are_idle() const {
+    if (devices.size() > 1 || last_destroyed_stream_ > idle_behind_) return false;  // which may still have work
+    // Each context has a default stream of its own: there must be one, and be current, or be the primary one.
+    const auto& contexts = objects.all(Kind::context);
+    if (contexts.size() > 1 || (!current_ && !contexts.contains(devices.front().primary))) return false;
+    const auto& streams = objects.all(Kind::stream);
+    // A question about a stream that captures, or that waits for one, would end the capture.
+    for (const auto& [stream, handle] : streams) {
+        CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
+        if (driver.cuStreamIsCapturing(static_cast<CUstream>(stream), &status) || status) return false;
+    }
+    // The request may come while no context is current; the driver wants one.
+    if (!current_) driver.cuCtxSetCurrent(devices.front().primary);
+    const bool idle =
+        !driver.cuStreamQuery(nullptr) && std::all_of(streams.begin(), streams.end(), [](const auto& entry) {
+            return !driver.cuStreamQuery(static_cast<CUstream>(entry.first));
+        });
+    if (!current_) driver.cuCtxSetCurrent(nullptr);
+    return idle;
+}
+
+bool Session::is_idle() {
+    if (last_work_ > idle_behind_ && streams_are_idle()) note_idle(last_work_);
+    return last_work_ <= idle_behind_;
+}
+
 void Session::note_idle(uint64_t number) {
     if (devices.size() > 1) return;  // it was one GPU of several
     uint64_t known = idle_behind_;
@@ -143,6 +171,7 @@ void Session::note_idle(uint64_t number) {
 
 void Session::dispatch(const RequestHeader& header, std::span<const char> payload) {
     if (gives_work(header.op)) last_work_ = header.number;
+    if (header.op == static_cast<uint16_t>(Op::cuStreamDestroy_v2)) last_destroyed_stream_ = header.number;
     AccountSlot& cost = account.own();
     AccountSlot::add(cost.calls, 1);
     if (header.op == static_cast<uint16_t>(Op::launch)) AccountSlot::add(cost.launches, 1);

@@ -66,7 +66,7 @@ class Session {
 
     // Whether the GPU can have no work of this session's: what is freed then is given back at once, so that using it
     // fails as it does natively.
-    [[nodiscard]] bool is_idle() const { return last_work_ <= idle_behind_; }
+    bool is_idle();
     // All work that requests up to this one asked for is complete. From any thread.
     void note_idle(uint64_t number);
 
@@ -119,7 +119,10 @@ class Session {
     Handle current_handle_ = 0;
     CUcontext current_ = nullptr;
 
+    [[nodiscard]] bool streams_are_idle() const;
+
     uint64_t last_work_ = 0;                 // the last request that may have given a GPU work
+    uint64_t last_destroyed_stream_ = 0;     // the last request that ended a stream
     std::atomic<uint64_t> idle_behind_ = 0;  // requests up to this one keep no GPU busy
 
     std::vector<char> input_;
