@@ -43,9 +43,14 @@ void name_for_server(Call& call, CUmemAllocationProp& properties) {
 void name_for_server(Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
     name_for_server(call, allocation.poolProps.location);
 }
-void name_for_program(const Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
-    CUmemLocation& location = allocation.poolProps.location;
+static void name_for_program(const Call& call, CUmemLocation& location) {
     if (location.type == CU_MEM_LOCATION_TYPE_DEVICE) location.id = client().ordinal_of(call.server(), location.id);
+}
+void name_for_program(const Call& call, CUmemAccessDesc& access) {
+    name_for_program(call, access.location);
+}
+void name_for_program(const Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation) {
+    name_for_program(call, allocation.poolProps.location);
 }
 
 // The mask names one GPU.

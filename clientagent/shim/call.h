@@ -17,6 +17,7 @@ void name_for_server(Call& call, CUmemLocation& location);
 void name_for_server(Call& call, CUmemAccessDesc& access);
 void name_for_server(Call& call, CUmemAllocationProp& properties);
 void name_for_server(Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
+void name_for_program(const Call& call, CUmemAccessDesc& access);
 void name_for_program(const Call& call, CUDA_MEM_ALLOC_NODE_PARAMS_v1& allocation);
 void name_for_server(Call& call, CUarrayMapInfo& mapping);
 // Arrays inside structs: of the server that the call goes to.

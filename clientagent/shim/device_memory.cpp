@@ -521,7 +521,11 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
     if (const CUresult failure = forbid_during_capture()) return failure;
     CUdeviceptr base = 0;
     Stretch stretch;
-    if (!device_memory().find(dptr, base, stretch)) return CUDA_ERROR_INVALID_VALUE;
+    bool of_pool = false;
+    if (!device_memory().find(dptr, base, stretch)) {
+        const CUresult result = free_of_pool(dptr, of_pool);  // one on the host
+        return of_pool ? result : CUDA_ERROR_INVALID_VALUE;
+    }
     const ContextScope scope(stretch.context ? *stretch.context : *primary_context(stretch.device));
     if (const CUresult failure = check_usable(current_context())) return failure;
     // NVIDIA's call returns when the GPU's work is done. Here it costs no round trip, but where the program could see
@@ -529,7 +533,6 @@ CUresult cuMemFree_v2(CUdeviceptr dptr) {
     if (any_twin() || host_functions_pending()) {
         if (const CUresult failure = shim::cuCtxSynchronize()) return failure;
     }
-    bool of_pool = false;
     const CUresult result = free_of_pool(dptr, of_pool);
     return of_pool ? result : device_memory().free(dptr);
 }

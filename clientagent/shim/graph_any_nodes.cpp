@@ -191,13 +191,24 @@ CUresult cuGraphBatchMemOpNodeGetParams(CUgraphNode hNode, CUDA_BATCH_MEM_OP_NOD
     return CUDA_SUCCESS;
 }
 
+// The access rights stay with the node, as CUDA says.
 CUresult cuGraphMemAllocNodeGetParams(CUgraphNode hNode, CUDA_MEM_ALLOC_NODE_PARAMS* params_out) {
-    const CUresult result = forward_cuGraphMemAllocNodeGetParams(hNode, params_out);
-    if (!result) {
-        params_out->accessDescs = nullptr;  // the server's
-        params_out->accessDescCount = 0;
-    }
-    return result;
+    if (!hNode || !params_out) return CUDA_ERROR_INVALID_VALUE;
+    Call call(Op::show_alloc_node);
+    call.handle(Kind::graph_node, hNode);
+    call.ask();
+    if (call.result()) return call.result();
+    static std::mutex lock;
+    static auto& all = *new std::map<CUgraphNode, std::vector<CUmemAccessDesc>>;
+    const std::lock_guard held(lock);
+    call.take(params_out, 1);
+    std::vector<CUmemAccessDesc> access(call.results().take<uint64_t>());
+    call.take(access.data(), access.size());
+    auto& kept = all[hNode];
+    if (kept.size() != access.size()) kept = access;  // what was told before stays where it is
+    params_out->accessDescs = kept.empty() ? nullptr : kept.data();
+    params_out->accessDescCount = kept.size();
+    return CUDA_SUCCESS;
 }
 
 CUresult cuGraphNodeGetParams(CUgraphNode hNode, CUgraphNodeParams* nodeParams) {
@@ -240,6 +251,8 @@ CUresult cuGraphNodeGetParams(CUgraphNode hNode, CUgraphNodeParams* nodeParams) 
             CUDA_MEM_ALLOC_NODE_PARAMS alloc{};
             const CUresult result = shim::cuGraphMemAllocNodeGetParams(hNode, &alloc);
             nodeParams->alloc.poolProps = alloc.poolProps;
+            nodeParams->alloc.accessDescs = alloc.accessDescs;
+            nodeParams->alloc.accessDescCount = alloc.accessDescCount;
             nodeParams->alloc.bytesize = alloc.bytesize;
             nodeParams->alloc.dptr = alloc.dptr;
             return result;
@@ -251,19 +264,23 @@ CUresult cuGraphNodeGetParams(CUgraphNode hNode, CUgraphNodeParams* nodeParams) 
     }
 }
 
-// The memory of a graph is the server's own choice of address; who may reach it beside its GPU is not asked for yet.
+// The memory of a graph is the server's own choice of address.
 CUresult cuGraphAddMemAllocNode(CUgraphNode* phGraphNode, CUgraph hGraph, const CUgraphNode* dependencies,
                                 size_t numDependencies, CUDA_MEM_ALLOC_NODE_PARAMS* nodeParams) {
-    if (!nodeParams) return CUDA_ERROR_INVALID_VALUE;
-    if (nodeParams->accessDescCount) return CUDA_ERROR_NOT_SUPPORTED;
-    CUDA_MEM_ALLOC_NODE_PARAMS sent = *nodeParams;
-    sent.accessDescs = nullptr;
-    const CUresult result = forward_cuGraphAddMemAllocNode(phGraphNode, hGraph, dependencies, numDependencies, &sent);
-    nodeParams->dptr = sent.dptr;
-    if (result) return result;
+    const NodeTarget target = new_node(phGraphNode, hGraph, dependencies, numDependencies);
+    if (const CUresult failure = target.check()) return failure;
+    if (!nodeParams || (nodeParams->accessDescCount && !nodeParams->accessDescs)) return CUDA_ERROR_INVALID_VALUE;
+    Call call(Op::graph_alloc_node);
+    target.put(call);
+    call.into(nodeParams, 1);
+    call.value<uint64_t>(nodeParams->accessDescCount);
+    call.into(nodeParams->accessDescs, nodeParams->accessDescCount);
+    if (const CUresult failure = target.ask(call)) return failure;
+    nodeParams->dptr = call.results().take<uint64_t>();
     note_allocation_in(to_handle(hGraph));
-    device_memory().add_foreign(sent.dptr, sent.bytesize, current_context(), Stretch::Origin::of_graph,
-                                sent.poolProps.location.id);
+    const CUdeviceptr address = nodeParams->dptr;
+    device_memory().add_foreign(address, nodeParams->bytesize, current_context(), Stretch::Origin::of_graph,
+                                nodeParams->poolProps.location.id);
     return CUDA_SUCCESS;
 }
 

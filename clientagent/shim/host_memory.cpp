@@ -8,6 +8,7 @@
 #include "contexts.h"
 #include "deliveries.h"
 #include "device_memory.h"
+#include "pools.h"
 #include "shim_calls.h"
 #include "twins.h"
 
@@ -157,7 +158,7 @@ CUresult cuMemFreeHost(void* p) {
     if (!p) return CUDA_SUCCESS;
     if (const CUresult failure = forbid_during_capture()) return failure;
     PinnedBlock block;
-    if (!host_memory().remove(p, false, block)) return CUDA_ERROR_INVALID_VALUE;
+    if (is_of_host_pool(p) || !host_memory().remove(p, false, block)) return CUDA_ERROR_INVALID_VALUE;
     // As CUDA does: copies from and to this memory are over when it goes.
     const CUresult result = shim::cuCtxSynchronize();
     end_twin(reinterpret_cast<uint64_t>(p));

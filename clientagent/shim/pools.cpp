@@ -1,6 +1,6 @@
 // cuMemAllocAsync and pools. Memory comes from the same window and budget as cuMemAlloc's, mapped before anything that
 // is posted later; what cuMemFreeAsync frees is unmapped once the GPU is done with it. A pool is a name for that, with
-// the attributes that programs set and read.
+// the attributes that programs set and read. Pools on the host give out pinned memory, each piece with its twin.
 #include "pools.h"
 
 #include <algorithm>
@@ -10,32 +10,46 @@
 
 #include "call.h"
 #include "capture.h"
+#include "deliveries.h"
 #include "device_memory.h"
-#include "peers.h"
+#include "host_memory.h"
+#include "memory_pool.h"
 #include "shared_names.h"
 #include "shim_calls.h"
+#include "twins.h"
 
 namespace gpuferry {
+
+std::mutex& pools_lock() {
+    static auto& mutex = *new std::mutex;
+    return mutex;
+}
+
+MemoryPool* find_pool(CUmemoryPool pool) {
+    return handles_table().find<MemoryPool>(Kind::memory_pool, to_handle(pool));
+}
+
+// Nothing of the GPU's uses it any more.
+static void free_on_host(CUdeviceptr address) {
+    PinnedBlock block;
+    void* memory = reinterpret_cast<void*>(address);
+    if (!host_memory().remove(memory, false, block)) return;
+    forget_copies(memory, block.size);
+    end_twin(address);
+    drop_host_pages(memory, block.size);
+}
+
+void trim(MemoryPool& pool, uint64_t keep) {
+    if (pool.on_host() && !pool.idle.empty() && pool.reserved() > keep) shim::cuCtxSynchronize();
+    while (!pool.idle.empty() && pool.reserved() > keep) {
+        const auto first = pool.idle.begin();
+        pool.idle_bytes -= first->second.size;
+        pool.on_host() ? free_on_host(first->first) : static_cast<void>(device_memory().free(first->first));
+        pool.idle.erase(first);
+    }
+}
+
 namespace {
-
-// Memory that was freed in a stream's turn and stays with its pool: what that stream does next may use it again.
-struct IdleBlock {
-    uint64_t size = 0;  // bytes
-    Handle stream = 0;
-    const Context* context = nullptr;
-};
-
-struct MemoryPool {
-    CUdevice device = 0;
-    uint64_t most = 0;  // bytes, 0 for no bound of its own
-    Arena arena;
-    std::map<CUdeviceptr, IdleBlock> idle;
-    uint64_t idle_bytes = 0;
-    Handle handle = 0;
-    bool is_default = false, exportable = false, imported = false;
-    std::map<int, cuuint64_t> attributes;
-    uint64_t used = 0, used_high = 0, reserved_high = 0;  // bytes
-};
 
 struct Block {
     MemoryPool* pool = nullptr;
@@ -43,7 +57,6 @@ struct Block {
     const Context* context = nullptr;
 };
 
-std::mutex lock;
 std::map<CUdeviceptr, Block>& blocks() {
     static auto* all = new std::map<CUdeviceptr, Block>;
     return *all;
@@ -62,6 +75,8 @@ std::map<CUdevice, DevicePools>& device_pools() {
 MemoryPool* make_pool(CUdevice device, bool is_default) {
     auto* pool = new MemoryPool;
     pool->device = device;
+    pool->location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    pool->location.id = device;
     pool->is_default = is_default;
     pool->arena.of_pool = true;
     pool->attributes = {{CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES, 1},
@@ -82,8 +97,23 @@ DevicePools& pools_of(CUdevice device) {
     return pools;
 }
 
-MemoryPool* find_pool(CUmemoryPool pool) {
-    return handles_table().find<MemoryPool>(Kind::memory_pool, to_handle(pool));
+// Those of the host itself. The caller holds the lock.
+struct HostPools {
+    MemoryPool* of_host = nullptr;
+    MemoryPool* in_use = nullptr;
+};
+HostPools& host_pools() {
+    static HostPools pools;
+    if (!pools.of_host) {
+        pools.of_host = pools.in_use = make_pool(0, true);
+        pools.of_host->location = {};
+        pools.of_host->location.type = CU_MEM_LOCATION_TYPE_HOST;
+        pools_of(0).all.push_back(pools.of_host);
+        for (size_t i = 0; i < client().snapshot().devices.size(); ++i) {
+            pools.of_host->rights[static_cast<CUdevice>(i)] = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+        }
+    }
+    return pools;
 }
 
 CUresult check_stream(CUstream stream) {
@@ -92,14 +122,17 @@ CUresult check_stream(CUstream stream) {
     return CUDA_SUCCESS;
 }
 
-// Gives idle memory back until the pool holds no more than `keep` bytes.
-void trim(MemoryPool& pool, uint64_t keep) {
-    while (!pool.idle.empty() && device_memory().mapped(pool.arena) > keep) {
-        const auto first = pool.idle.begin();
-        pool.idle_bytes -= first->second.size;
-        device_memory().free(first->first);
-        pool.idle.erase(first);
-    }
+constexpr uint64_t page = 4096, most_idle_on_host = 256u << 20;
+
+// Pinned memory at an address that the GPU knows as well.
+CUresult allocate_on_host(size_t size, CUdeviceptr& address) {
+    void* memory = nullptr;
+    CUresult result = shim::cuMemHostAlloc(&memory, size, CU_MEMHOSTALLOC_PORTABLE);
+    if (result == CUDA_ERROR_INVALID_VALUE) return CUDA_ERROR_OUT_OF_MEMORY;  // a size beyond all addresses
+    address = reinterpret_cast<CUdeviceptr>(memory);
+    if (!result) result = make_twin(memory, address, size);
+    if (result && memory) free_on_host(address);
+    return result;
 }
 
 CUresult allocate(CUdeviceptr* address, size_t size, MemoryPool& pool, CUstream stream) {
@@ -107,6 +140,11 @@ CUresult allocate(CUdeviceptr* address, size_t size, MemoryPool& pool, CUstream 
     if (const CUresult sticky = context->sticky) return sticky;
     if (!address || !size) return CUDA_ERROR_INVALID_VALUE;
     if (pool.imported) return CUDA_ERROR_NOT_SUPPORTED;  // its own process allocates
+    if (pool.on_host()) {
+        if (size > ~uint64_t{0} - page) return CUDA_ERROR_OUT_OF_MEMORY;
+        size = (size + page - 1) & ~(page - 1);
+        if (pool.idle_bytes > most_idle_on_host) trim(pool, 0);
+    }
     const Handle place = resolve_stream(stream);
     const auto fits = std::find_if(pool.idle.begin(), pool.idle.end(), [&](const auto& entry) {
         const IdleBlock& block = entry.second;
@@ -120,16 +158,20 @@ CUresult allocate(CUdeviceptr* address, size_t size, MemoryPool& pool, CUstream 
         const auto beyond_bound = [&] { return pool.most && pool.used + pool.idle_bytes + size > pool.most; };
         if (beyond_bound()) trim(pool, 0);
         if (beyond_bound()) return CUDA_ERROR_OUT_OF_MEMORY;
-        CUresult result = device_memory().allocate(context, size, *address, pool.device, &pool.arena);
+        const auto take = [&] {
+            return pool.on_host() ? allocate_on_host(size, *address)
+                                  : device_memory().allocate(context, size, *address, pool.device, &pool.arena);
+        };
+        CUresult result = take();
         if (result == CUDA_ERROR_OUT_OF_MEMORY && !pool.idle.empty()) {
             trim(pool, 0);
-            result = device_memory().allocate(context, size, *address, pool.device, &pool.arena);
+            result = take();
         }
         if (result) return result;
     }
     pool.used += size;
     pool.used_high = std::max(pool.used_high, pool.used);
-    pool.reserved_high = std::max(pool.reserved_high, device_memory().mapped(pool.arena));
+    pool.reserved_high = std::max(pool.reserved_high, pool.reserved());
     blocks()[*address] = {&pool, size, context};
     return CUDA_SUCCESS;
 }
@@ -139,7 +181,13 @@ CUresult give_back(CUdeviceptr address, const Block& block, CUstream stream) {
     MemoryPool& pool = *block.pool;
     const bool living = handles_table().living(Kind::memory_pool, pool.handle);
     pool.used -= block.size;
-    if (!living || device_memory().mapped(pool.arena) > pool.attributes.at(CU_MEMPOOL_ATTR_RELEASE_THRESHOLD)) {
+    // Memory of the host stays with its pool until that is trimmed: giving it back is a wait for the GPU.
+    if (pool.on_host() && !living) {
+        const CUresult result = shim::cuCtxSynchronize();
+        free_on_host(address);
+        return result;
+    }
+    if (!pool.on_host() && (!living || pool.reserved() > pool.attributes.at(CU_MEMPOOL_ATTR_RELEASE_THRESHOLD))) {
         return device_memory().free(address);
     }
     pool.idle[address] = {block.size, resolve_stream(stream), block.context};
@@ -160,24 +208,33 @@ bool is_idle(CUdeviceptr address) {
 }  // namespace
 
 bool is_imported_pool(CUmemoryPool pool) {
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     const MemoryPool* found = find_pool(pool);
     return found && found->imported;
 }
 
+bool is_of_host_pool(const void* memory) {
+    const std::lock_guard held(pools_lock());
+    const auto found = blocks().find(reinterpret_cast<CUdeviceptr>(memory));
+    return found == blocks().end() ? is_idle(reinterpret_cast<CUdeviceptr>(memory)) : found->second.pool->on_host();
+}
+
 CUresult free_of_pool(CUdeviceptr address, bool& of_pool) {
-    const std::lock_guard held(lock);
+    std::unique_lock held(pools_lock());
     const auto found = blocks().find(address);
     of_pool = found != blocks().end() || is_idle(address);
     if (!of_pool) return CUDA_SUCCESS;
     if (found == blocks().end()) return CUDA_ERROR_INVALID_VALUE;
+    const bool on_host = found->second.pool->on_host();
     found->second.pool->used -= found->second.size;
     blocks().erase(found);
+    held.unlock();
+    if (on_host) return shim::cuMemFreeHost(reinterpret_cast<void*>(address));
     return device_memory().free(address);
 }
 
 void forget_pool_blocks(const Context* context) {
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     std::erase_if(blocks(), [&](const auto& entry) {
         if (entry.second.context != context) return false;
         entry.second.pool->used -= entry.second.size;
@@ -245,14 +302,14 @@ CUresult cuMemAllocAsync(CUdeviceptr* dptr, size_t bytesize, CUstream hStream) {
     bool capturing = false;
     if (const CUresult failure = ask_capturing(hStream, capturing)) return failure;
     if (capturing) return allocate_in_graph(dptr, bytesize, context->device, hStream);
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     return allocate(dptr, bytesize, *pools_of(context->device).in_use, hStream);
 }
 
 CUresult cuMemAllocFromPoolAsync(CUdeviceptr* dptr, size_t bytesize, CUmemoryPool pool, CUstream hStream) {
     if (!current_context()) return CUDA_ERROR_INVALID_CONTEXT;
     if (const CUresult failure = check_stream(hStream)) return failure;
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     MemoryPool* from = find_pool(pool);
     return from ? allocate(dptr, bytesize, *from, hStream) : CUDA_ERROR_INVALID_VALUE;
 }
@@ -266,7 +323,7 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
     bool capturing = false;
     if (const CUresult failure = ask_capturing(hStream, capturing)) return failure;
     if (capturing) return free_in_graph(dptr, hStream);
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     const auto found = blocks().find(dptr);
     if (found == blocks().end()) {
         CUdeviceptr base = 0;
@@ -284,12 +341,26 @@ CUresult cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
 CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* poolProps) {
     if (!pool || !poolProps || poolProps->allocType != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
     const unsigned wanted = poolProps->handleTypes;
+    if (is_host(poolProps->location)) {
+        if (poolProps->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA && poolProps->location.id) {
+            return CUDA_ERROR_INVALID_VALUE;  // a program sees one node: the server's are not this machine's
+        }
+        if (wanted) return CUDA_ERROR_NOT_SUPPORTED;
+        const std::lock_guard held(pools_lock());
+        MemoryPool* made = make_pool(current_context() ? current_context()->device : 0, false);
+        made->location = poolProps->location;
+        pools_of(made->device).all.push_back(made);
+        made->most = poolProps->maxSize;
+        *pool = from_handle<CUmemoryPool>(made->handle);
+        return CUDA_SUCCESS;
+    }
+    if (poolProps->location.type == CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT) return CUDA_ERROR_INVALID_VALUE;
     if (poolProps->location.type != CU_MEM_LOCATION_TYPE_DEVICE ||
         (wanted & ~unsigned{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR})) {
-        return CUDA_ERROR_NOT_SUPPORTED;  // host memory, and handles of other systems
+        return CUDA_ERROR_NOT_SUPPORTED;  // handles of other systems
     }
     if (!client().device(poolProps->location.id)) return CUDA_ERROR_INVALID_DEVICE;
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     MemoryPool* made = make_pool(poolProps->location.id, false);
     made->most = poolProps->maxSize;
     made->exportable = wanted != 0;
@@ -301,7 +372,7 @@ CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* poolProps) {
 // The descriptor says no more than that it is a pool, and whose GPU's: its pieces have names of their own.
 CUresult cuMemPoolExportToShareableHandle(void* handle_out, CUmemoryPool pool, CUmemAllocationHandleType handleType,
                                           unsigned long long flags) {
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     const MemoryPool* found = find_pool(pool);
     if (!handle_out || !found || flags || !found->exportable) return CUDA_ERROR_INVALID_VALUE;
     if (handleType != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR) return CUDA_ERROR_NOT_SUPPORTED;
@@ -320,7 +391,7 @@ CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool* pool_out, void* handle
     if (!read_name(static_cast<int>(reinterpret_cast<intptr_t>(handle)), SharedName::What::pool, name, device)) {
         return CUDA_ERROR_INVALID_VALUE;
     }
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     MemoryPool* made = make_pool(device, false);
     made->imported = true;
     pools_of(device).all.push_back(made);
@@ -329,9 +400,15 @@ CUresult cuMemPoolImportFromShareableHandle(CUmemoryPool* pool_out, void* handle
 }
 
 CUresult cuMemPoolDestroy(CUmemoryPool pool) {
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     MemoryPool* gone = find_pool(pool);
     if (!gone || gone->is_default) return CUDA_ERROR_INVALID_VALUE;
+    if (gone->on_host()) {
+        if (host_pools().in_use == gone) host_pools().in_use = host_pools().of_host;
+        trim(*gone, 0);
+        handles_table().forget(to_handle(pool));
+        return CUDA_SUCCESS;
+    }
     DevicePools& pools = pools_of(gone->device);
     if (pools.in_use == gone) pools.in_use = pools.of_device;
     trim(*gone, 0);
@@ -342,7 +419,7 @@ CUresult cuMemPoolDestroy(CUmemoryPool pool) {
 CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* pool_out, CUdevice dev) {
     if (!pool_out) return CUDA_ERROR_INVALID_VALUE;
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     *pool_out = from_handle<CUmemoryPool>(pools_of(dev).of_device->handle);
     return CUDA_SUCCESS;
 }
@@ -350,16 +427,16 @@ CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* pool_out, CUdevice dev) {
 CUresult cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice dev) {
     if (!pool) return CUDA_ERROR_INVALID_VALUE;
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     *pool = from_handle<CUmemoryPool>(pools_of(dev).in_use->handle);
     return CUDA_SUCCESS;
 }
 
 CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool) {
     if (!client().device(dev)) return CUDA_ERROR_INVALID_DEVICE;
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     MemoryPool* wanted = find_pool(pool);
-    if (!wanted || wanted->device != dev) return CUDA_ERROR_INVALID_VALUE;
+    if (!wanted || wanted->on_host() || wanted->device != dev) return CUDA_ERROR_INVALID_VALUE;
     pools_of(dev).in_use = wanted;
     return CUDA_SUCCESS;
 }
@@ -375,110 +452,42 @@ CUresult check_location(const CUmemLocation* location, CUmemAllocationType type)
 }  // namespace
 
 CUresult cuMemGetDefaultMemPool(CUmemoryPool* pool_out, CUmemLocation* location, CUmemAllocationType type) {
+    if (location && is_host(*location)) {
+        if (!pool_out || type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
+        const std::lock_guard held(pools_lock());
+        *pool_out = from_handle<CUmemoryPool>(host_pools().of_host->handle);
+        return CUDA_SUCCESS;
+    }
     const CUresult failure = check_location(location, type);
     return failure ? failure : shim::cuDeviceGetDefaultMemPool(pool_out, location->id);
 }
 CUresult cuMemGetMemPool(CUmemoryPool* pool, CUmemLocation* location, CUmemAllocationType type) {
+    if (location && is_host(*location)) {
+        if (!pool || type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
+        const std::lock_guard held(pools_lock());
+        *pool = from_handle<CUmemoryPool>(host_pools().in_use->handle);
+        return CUDA_SUCCESS;
+    }
     const CUresult failure = check_location(location, type);
     return failure ? failure : shim::cuDeviceGetMemPool(pool, location->id);
 }
 CUresult cuMemSetMemPool(CUmemLocation* location, CUmemAllocationType type, CUmemoryPool pool) {
+    if (location && is_host(*location)) {
+        const std::lock_guard held(pools_lock());
+        MemoryPool* wanted = find_pool(pool);
+        if (!wanted || !wanted->on_host() || type != CU_MEM_ALLOCATION_TYPE_PINNED) return CUDA_ERROR_INVALID_VALUE;
+        host_pools().in_use = wanted;
+        return CUDA_SUCCESS;
+    }
     const CUresult failure = check_location(location, type);
     return failure ? failure : shim::cuDeviceSetMemPool(location->id, pool);
 }
 
 CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t minBytesToKeep) {
-    const std::lock_guard held(lock);
+    const std::lock_guard held(pools_lock());
     MemoryPool* found = find_pool(pool);
     if (!found) return CUDA_ERROR_INVALID_VALUE;
     trim(*found, minBytesToKeep);
-    return CUDA_SUCCESS;
-}
-
-CUresult cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void* value) {
-    const std::lock_guard held(lock);
-    const MemoryPool* found = find_pool(pool);
-    if (!found || !value) return CUDA_ERROR_INVALID_VALUE;
-    switch (attr) {
-        case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
-            *static_cast<cuuint64_t*>(value) = found->used;
-            return CUDA_SUCCESS;
-        case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
-            *static_cast<cuuint64_t*>(value) = device_memory().mapped(found->arena);
-            return CUDA_SUCCESS;
-        case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-            *static_cast<cuuint64_t*>(value) = found->used_high;
-            return CUDA_SUCCESS;
-        case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-            *static_cast<cuuint64_t*>(value) = found->reserved_high;
-            return CUDA_SUCCESS;
-        case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-            *static_cast<cuuint64_t*>(value) = found->attributes.at(attr);
-            return CUDA_SUCCESS;
-        case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-        case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-        case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-            *static_cast<int*>(value) = static_cast<int>(found->attributes.at(attr));
-            return CUDA_SUCCESS;
-        default:
-            return CUDA_ERROR_INVALID_VALUE;
-    }
-}
-
-CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, void* value) {
-    const std::lock_guard held(lock);
-    MemoryPool* found = find_pool(pool);
-    if (!found || !value) return CUDA_ERROR_INVALID_VALUE;
-    switch (attr) {
-        case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
-        case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-            if (*static_cast<cuuint64_t*>(value)) return CUDA_ERROR_INVALID_VALUE;  // may only be reset
-            if (attr == CU_MEMPOOL_ATTR_USED_MEM_HIGH) found->used_high = found->used;
-            if (attr == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH) found->reserved_high = device_memory().mapped(found->arena);
-            return CUDA_SUCCESS;
-        case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
-            found->attributes[attr] = *static_cast<cuuint64_t*>(value);
-            trim(*found, found->attributes[attr]);
-            return CUDA_SUCCESS;
-        case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES:
-        case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC:
-        case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES:
-            found->attributes[attr] = *static_cast<int*>(value) != 0;
-            return CUDA_SUCCESS;
-        default:
-            return CUDA_ERROR_INVALID_VALUE;
-    }
-}
-
-CUresult cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc* map, size_t count) {
-    const std::lock_guard held(lock);
-    MemoryPool* found = find_pool(pool);
-    if (!found || !count || !map) return CUDA_ERROR_INVALID_VALUE;
-    for (size_t i = 0; i < count; ++i) {
-        if (map[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
-        if (!client().device(map[i].location.id)) return CUDA_ERROR_INVALID_DEVICE;
-        if (map[i].location.id == found->device && map[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE) {
-            return CUDA_ERROR_INVALID_VALUE;  // the pool's own GPU always reaches it
-        }
-        const Device &own = *client().device(found->device), &other = *client().device(map[i].location.id);
-        const bool none = map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_NONE;
-        if (&own != &other && !none && !can_access(other, own)) return CUDA_ERROR_INVALID_DEVICE;
-    }
-    for (size_t i = 0; i < count; ++i) {
-        if (map[i].location.id == found->device) continue;
-        const CUresult failure = device_memory().set_rights(found->arena, map[i].location.id, map[i].flags);
-        if (failure) return failure;
-    }
-    return CUDA_SUCCESS;
-}
-
-CUresult cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemoryPool memPool, CUmemLocation* location) {
-    const std::lock_guard held(lock);
-    const MemoryPool* found = find_pool(memPool);
-    if (!flags || !found || !location || location->type != CU_MEM_LOCATION_TYPE_DEVICE) return CUDA_ERROR_INVALID_VALUE;
-    if (!client().device(location->id)) return CUDA_ERROR_INVALID_DEVICE;
-    *flags = location->id == found->device ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-                                           : device_memory().rights(found->arena, location->id);
     return CUDA_SUCCESS;
 }
 

@@ -7,6 +7,8 @@ namespace gpuferry {
 
 // cuMemFree of memory that may have come from a pool; `of_pool` says whether it did.
 CUresult free_of_pool(CUdeviceptr address, bool& of_pool);
+// Whether this is a piece of a pool on the host, which cuMemFreeHost does not free.
+bool is_of_host_pool(const void* memory);
 // Whether the pool is another process's.
 bool is_imported_pool(CUmemoryPool pool);
 // The context ends, and its memory with it.

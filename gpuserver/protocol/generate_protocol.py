@@ -63,6 +63,8 @@ OWN_OPERATIONS = (
     "print_graph",
     "graph_batch_node",
     "show_batch_node",
+    "graph_alloc_node",
+    "show_alloc_node",
     "most_clusters",
     "largest_cluster",
     "share_memory",

@@ -190,6 +190,33 @@ void serve_graph_batch_node(Request& in, Answer& out) {
     target.answer(in, out);
 }
 
+// The answer tells where the memory will be.
+void serve_graph_alloc_node(Request& in, Answer& out) {
+    Target target(in);
+    auto* node = in.into<CUDA_MEM_ALLOC_NODE_PARAMS_v1>(1);
+    const auto count = in.value<uint64_t>();
+    const auto* access = in.into<CUmemAccessDesc>(count);
+    if (!in.good() || !node || !target.graph || target.node || (count && !access)) return out.refuse(in);
+    node->accessDescs = count ? access : nullptr;
+    node->accessDescCount = count;
+    out.result =
+        driver.cuGraphAddMemAllocNode(&target.made, target.graph, target.dependencies, target.dependency_count, node);
+    target.answer(in, out);
+    if (!out.result) Encoder(out.payload).put<uint64_t>(node->dptr);
+}
+
+void serve_show_alloc_node(Request& in, Answer& out) {
+    const auto node = in.handle<CUgraphNode>(Kind::graph_node);
+    if (!in.good() || !node) return out.refuse(in);
+    CUDA_MEM_ALLOC_NODE_PARAMS_v1 found{};
+    out.result = driver.cuGraphMemAllocNodeGetParams(node, &found);
+    if (out.result) return;
+    Encoder answer(out.payload);
+    answer.put_bytes(&found, sizeof found);
+    answer.put<uint64_t>(found.accessDescCount);
+    answer.put_bytes(found.accessDescs, found.accessDescCount * sizeof *found.accessDescs);
+}
+
 void serve_show_batch_node(Request& in, Answer& out) {
     const auto node = in.handle<CUgraphNode>(Kind::graph_node);
     if (!in.good() || !node) return out.refuse(in);

@@ -167,7 +167,8 @@ extern "C" CUresult CUDAAPI cuDeviceSetMemPool(CUdevice dev, CUmemoryPool pool) 
     return entry(__func__, [&] {
         Device& device = require_device(dev);
         auto wanted = require<MemoryPool>(pool);
-        check_value(&wanted->device() == &device && !wanted->imported(), "the pool is of another device");
+        check_value(&wanted->device() == &device && !wanted->imported() && !wanted->on_host(),
+                    "the pool is of another device, or the host's");
         device.set_current_pool(std::move(wanted));
     });
 }

@@ -64,7 +64,7 @@ extern "C" CUresult CUDAAPI cuMemFreeHost(void* p) {
         forbid_during_capture();
         const auto allocation = memory_map().find(reinterpret_cast<uint64_t>(p));
         check_value(allocation && allocation->begin == reinterpret_cast<uint64_t>(p) &&
-                        allocation->kind == MemoryKind::host_allocated,
+                        allocation->kind == MemoryKind::host_allocated && !allocation->pool,
                     "not the address of memory from cuMemHostAlloc");
         await_device(nullptr);
         release_allocation(allocation);

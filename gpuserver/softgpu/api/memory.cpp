@@ -61,7 +61,8 @@ extern "C" CUresult CUDAAPI cuMemFree_v2(CUdeviceptr dptr) {
         check_value(allocation && allocation->begin == dptr && !allocation->internal && !allocation->freeing.load(),
                     "not the address of an allocation");
         check_value(allocation->kind == MemoryKind::device || allocation->kind == MemoryKind::managed ||
-                        allocation->kind == MemoryKind::pool,
+                        allocation->kind == MemoryKind::pool ||
+                        (allocation->kind == MemoryKind::host_allocated && allocation->pool),
                     "the memory was not allocated by cuMemAlloc");
         for (const auto& context : living_contexts(allocation->device)) {
             if (context->id() == allocation->context_id) context->require_unfailed();

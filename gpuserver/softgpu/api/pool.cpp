@@ -36,11 +36,25 @@ std::shared_ptr<GraphMemory> find_captured_allocation(const Capture& capture, CU
     return nullptr;
 }
 
+bool is_host(const CUmemLocation* location) {
+    check_value(location, "location is NULL");
+    return location->type == CU_MEM_LOCATION_TYPE_HOST || location->type == CU_MEM_LOCATION_TYPE_HOST_NUMA;
+}
+
+std::shared_ptr<MemoryPool> make_host_pool(const CUmemPoolProps& properties) {
+    check_value(properties.location.type == CU_MEM_LOCATION_TYPE_HOST || properties.location.id == 0,
+                "there is no such NUMA node");
+    if (properties.handleTypes) throw DriverError(CUDA_ERROR_NOT_SUPPORTED, "memory of the host is not exported");
+    Device& device = Context::current() ? Context::current()->device() : require_device(0);
+    return MemoryPool::create_on_host(device, MemoryPool::Role::created, properties.location, properties.maxSize);
+}
+
 void allocate_async(CUdeviceptr* out, size_t bytes, const std::shared_ptr<MemoryPool>& pool,
                     const std::shared_ptr<Stream>& stream) {
     check_value(out && bytes, "dptr is NULL or no bytes are wanted");
     CUdeviceptr address = 0;
     const bool captured = capture_work(*stream, [&]() -> Work {
+        if (pool->on_host()) throw DriverError(CUDA_ERROR_NOT_SUPPORTED, "a graph allocates on devices only");
         AllocWork work;
         work.memory = std::make_shared<GraphMemory>(pool->device(), bytes, 0);
         work.parameters.poolProps.allocType = CU_MEM_ALLOCATION_TYPE_PINNED;
@@ -62,7 +76,8 @@ void free_async(CUdeviceptr address, const std::shared_ptr<Stream>& stream) {
     const auto allocation = memory_map().find(address);
     check_value(allocation && allocation->begin == address && !allocation->internal,
                 "not the address of an allocation");
-    const bool of_pool = allocation->kind == MemoryKind::pool;
+    const bool of_host_pool = allocation->kind == MemoryKind::host_allocated && allocation->pool;
+    const bool of_pool = allocation->kind == MemoryKind::pool || of_host_pool;
     check_value(of_pool || allocation->kind == MemoryKind::device || allocation->kind == MemoryKind::managed ||
                     (allocation->kind == MemoryKind::imported && allocation->pool),
                 "the memory cannot be freed in a stream");
@@ -108,6 +123,11 @@ extern "C" CUresult CUDAAPI cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolP
     return entry(__func__, [&] {
         check_value(pool && poolProps, "an argument is NULL");
         check_value(poolProps->allocType == CU_MEM_ALLOCATION_TYPE_PINNED, "only pinned allocations exist");
+        if (is_host(&poolProps->location)) {
+            *pool = handle_of(*make_host_pool(*poolProps));
+            return CUDA_SUCCESS;
+        }
+        check_value(poolProps->location.type != CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT, "the NUMA node must be named");
         Device& device = device_of(&poolProps->location);
         if (poolProps->handleTypes & ~unsigned{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR}) {
             return CUDA_ERROR_NOT_SUPPORTED;
@@ -125,6 +145,7 @@ extern "C" CUresult CUDAAPI cuMemPoolDestroy(CUmemoryPool pool) {
         // Its memory goes with the last allocation from it.
         withdraw<MemoryPool>(pool);
         Device& device = going->device();
+        if (MemoryPool::current_of_host() == going) MemoryPool::set_current_of_host(nullptr);
         if (device.current_pool() == going) device.set_current_pool(device.default_pool());
         going->trim(0);
     });
@@ -194,9 +215,9 @@ extern "C" CUresult CUDAAPI cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_a
                 return put(wanted->exportable() ? int{CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR}
                                                 : int{CU_MEM_HANDLE_TYPE_NONE});
             case CU_MEMPOOL_ATTR_LOCATION_ID:
-                return put(wanted->device().ordinal());
+                return put(int{wanted->location().id});
             case CU_MEMPOOL_ATTR_LOCATION_TYPE:
-                return put(int{CU_MEM_LOCATION_TYPE_DEVICE});
+                return put(int{wanted->location().type});
             default:
                 throw DriverError(CUDA_ERROR_INVALID_VALUE, "no attribute of a pool");
         }
@@ -208,9 +229,15 @@ extern "C" CUresult CUDAAPI cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAcc
         const auto wanted = require<MemoryPool>(pool);
         check_value(map && count, "map is NULL or count is 0");
         for (size_t i = 0; i < count; ++i) {
+            if (wanted->on_host() && is_host(&map[i].location)) {
+                check_value(map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+                            "the host always has access to its pools");
+                continue;
+            }
             const Device& device = device_of(&map[i].location);
-            check_value(&device != &wanted->device() || map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
-                        "a device always has access to its own pools");
+            check_value(
+                wanted->on_host() || &device != &wanted->device() || map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+                "a device always has access to its own pools");
             wanted->set_access(device.ordinal(), map[i].flags);
         }
     });
@@ -221,6 +248,10 @@ extern "C" CUresult CUDAAPI cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemor
     return entry(__func__, [&] {
         const auto pool = require<MemoryPool>(memPool);
         check_value(flags, "flags is NULL");
+        if (pool->on_host() && is_host(location)) {
+            *flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+            return;
+        }
         *flags = pool->access(device_of(location).ordinal());
     });
 }
@@ -280,24 +311,27 @@ extern "C" CUresult CUDAAPI cuMemPoolImportPointer(CUdeviceptr* ptr_out, CUmemor
 extern "C" CUresult CUDAAPI cuMemGetDefaultMemPool(CUmemoryPool* pool_out, CUmemLocation* location,
                                                    CUmemAllocationType type) {
     return entry(__func__, [&] {
-        const Device& device = device_of(location);
         check_value(pool_out && type == CU_MEM_ALLOCATION_TYPE_PINNED, "only pinned allocations exist");
-        *pool_out = handle_of(*device.default_pool());
+        *pool_out = handle_of(is_host(location) ? *MemoryPool::default_of_host() : *device_of(location).default_pool());
     });
 }
 
 extern "C" CUresult CUDAAPI cuMemGetMemPool(CUmemoryPool* pool, CUmemLocation* location, CUmemAllocationType type) {
     return entry(__func__, [&] {
-        const Device& device = device_of(location);
         check_value(pool && type == CU_MEM_ALLOCATION_TYPE_PINNED, "only pinned allocations exist");
-        *pool = handle_of(*device.current_pool());
+        *pool = handle_of(is_host(location) ? *MemoryPool::current_of_host() : *device_of(location).current_pool());
     });
 }
 
 extern "C" CUresult CUDAAPI cuMemSetMemPool(CUmemLocation* location, CUmemAllocationType type, CUmemoryPool pool) {
     return entry(__func__, [&] {
-        Device& device = device_of(location);
         auto wanted = require<MemoryPool>(pool);
+        if (is_host(location)) {
+            check_value(type == CU_MEM_ALLOCATION_TYPE_PINNED && wanted->on_host(), "the pool is a device's");
+            return MemoryPool::set_current_of_host(std::move(wanted));
+        }
+        Device& device = device_of(location);
+        check_value(!wanted->on_host(), "the pool is the host's");
         check_value(type == CU_MEM_ALLOCATION_TYPE_PINNED && &wanted->device() == &device && !wanted->imported(),
                     "the pool is of another device");
         device.set_current_pool(std::move(wanted));

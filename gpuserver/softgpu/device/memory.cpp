@@ -14,11 +14,13 @@ Range rights(const Allocation& allocation, const Context& context) {
     const uint64_t own = uint64_t{1} << context.device().ordinal();
     const Range whole{allocation.begin, allocation.end(), true};
     switch (allocation.kind) {
-        case MemoryKind::host_allocated:
         case MemoryKind::managed:
             return whole;
         case MemoryKind::host_registered:
             return {whole.begin, whole.end, !(allocation.flags & CU_MEMHOSTREGISTER_READ_ONLY)};
+        case MemoryKind::host_allocated:
+            if (!allocation.pool) return whole;
+            [[fallthrough]];
         case MemoryKind::mapping:
         case MemoryKind::pool:
             if (!(allocation.readable_by.load() & own)) return {};

@@ -38,7 +38,10 @@ MemoryPool::MemoryPool(Device& device, Role role, uint64_t maximum)
       role_(role),
       maximum_(maximum ? maximum : UINT64_MAX),
       readable_by_(uint64_t{1} << device.ordinal()),
-      writable_by_(uint64_t{1} << device.ordinal()) {}
+      writable_by_(uint64_t{1} << device.ordinal()) {
+    location_.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    location_.id = device.ordinal();
+}
 
 MemoryPool::~MemoryPool() {
     for (const auto& [begin, chunk] : chunks_) drop(chunk);
@@ -66,6 +69,85 @@ std::shared_ptr<MemoryPool> MemoryPool::import(Device& device, int descriptor) {
     pool->imported_ = true;
     publish(pool);
     return pool;
+}
+
+std::shared_ptr<MemoryPool> MemoryPool::create_on_host(Device& device, Role role, const CUmemLocation& location,
+                                                       uint64_t maximum) {
+    auto pool = std::make_shared<MemoryPool>(device, role, maximum);
+    pool->location_ = location;
+    pool->readable_by_ = pool->writable_by_ = 0;
+    publish(pool);
+    return pool;
+}
+
+namespace {
+
+struct HostPools {
+    std::mutex mutex;
+    std::shared_ptr<MemoryPool> own, current;
+};
+
+HostPools& host_pools() {
+    static auto& pools = *new HostPools;
+    return pools;
+}
+
+}  // namespace
+
+std::shared_ptr<MemoryPool> MemoryPool::default_of_host() {
+    HostPools& pools = host_pools();
+    const std::lock_guard lock(pools.mutex);
+    if (!pools.own) {
+        CUmemLocation host{};
+        host.type = CU_MEM_LOCATION_TYPE_HOST;
+        pools.own = create_on_host(require_device(0), Role::default_pool, host);
+        // Nothing says who reaches the memory of this one: every device does.
+        for (int i = 0; i < device_count(); ++i) pools.own->set_access(i, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+    }
+    return pools.own;
+}
+
+std::shared_ptr<MemoryPool> MemoryPool::current_of_host() {
+    auto own = default_of_host();
+    HostPools& pools = host_pools();
+    const std::lock_guard lock(pools.mutex);
+    return pools.current ? pools.current : own;
+}
+
+void MemoryPool::set_current_of_host(std::shared_ptr<MemoryPool> pool) {
+    HostPools& pools = host_pools();
+    const std::lock_guard lock(pools.mutex);
+    pools.current = std::move(pool);
+}
+
+// The caller holds the lock.
+AllocationPtr MemoryPool::allocate_on_host(uint64_t size) {
+    const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+    if (size > uint64_t{1} << 47) throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, "more than any host has");
+    const uint64_t length = round_up(size, page);
+    if (length > maximum_ - std::min(maximum_, used_)) {
+        throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, "the pool has reached its maximum");
+    }
+    void* place = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (place == MAP_FAILED) throw DriverError(CUDA_ERROR_OUT_OF_MEMORY, std::strerror(errno));
+    auto allocation = std::make_shared<Allocation>();
+    allocation->begin = reinterpret_cast<uint64_t>(place);
+    allocation->size = size;
+    allocation->charged = length;  // of the host's memory, not of the device's
+    allocation->kind = MemoryKind::host_allocated;
+    allocation->device = &device_;
+    allocation->mapped_length = length;
+    allocation->buffer_id = new_buffer_id();
+    allocation->pool = shared_from_this();
+    allocation->readable_by = readable_by_.load();
+    allocation->writable_by = writable_by_.load();
+    memory_map().insert(allocation);
+    on_host_[allocation->begin] = allocation;
+    used_ += length;
+    reserved_ = used_;
+    used_high_ = std::max(used_high_, used_);
+    reserved_high_ = std::max(reserved_high_, reserved_);
+    return allocation;
 }
 
 MemoryPool::Chunk& MemoryPool::grow(uint64_t size) {
@@ -153,7 +235,7 @@ AllocationPtr MemoryPool::allocate(uint64_t size) {
     std::unique_lock lock(mutex_);
     for (;;) {
         try {
-            return try_allocate(size);
+            return on_host() ? allocate_on_host(size) : try_allocate(size);
         } catch (const DriverError& error) {
             if (error.code != CUDA_ERROR_OUT_OF_MEMORY || pending_frees_ == 0) throw;
         }
@@ -186,6 +268,13 @@ void MemoryPool::finish_free(const AllocationPtr& allocation) {
 
 void MemoryPool::give_back(const Allocation& piece) {
     const std::lock_guard lock(mutex_);
+    if (on_host()) {
+        munmap(reinterpret_cast<void*>(piece.begin), piece.mapped_length);
+        on_host_.erase(piece.begin);
+        used_ -= piece.charged;
+        reserved_ = used_;
+        return;
+    }
     auto chunk = chunks_.upper_bound(piece.begin);
     if (chunk == chunks_.begin()) return;
     --chunk;
@@ -214,6 +303,12 @@ void MemoryPool::set_access(int ordinal, CUmemAccess_flags access) {
     apply(readable_by_, readable);
     apply(writable_by_, writable);
     const std::lock_guard lock(mutex_);
+    for (const auto& [begin, weak] : on_host_) {
+        if (const auto allocation = weak.lock()) {
+            apply(allocation->readable_by, readable);
+            apply(allocation->writable_by, writable);
+        }
+    }
     for (const auto& [begin, chunk] : chunks_) {
         for (const auto& allocation : memory_map().within(begin, chunk.size)) {
             apply(allocation->readable_by, readable);

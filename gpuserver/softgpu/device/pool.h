@@ -25,12 +25,22 @@ class MemoryPool final : public Object, public std::enable_shared_from_this<Memo
 
     // Makes and publishes one. `maximum` 0: as much as the device has. `exportable`: chunks lie in the pool's own file.
     static std::shared_ptr<MemoryPool> create(Device& device, Role role, uint64_t maximum = 0, bool exportable = false);
+    // One whose memory lies on the host: no device reaches it before set_access.
+    static std::shared_ptr<MemoryPool> create_on_host(Device& device, Role role, const CUmemLocation& location,
+                                                      uint64_t maximum = 0);
+    // The host's own pool, which is always there, and the one in use.
+    static std::shared_ptr<MemoryPool> default_of_host();
+    static std::shared_ptr<MemoryPool> current_of_host();
+    static void set_current_of_host(std::shared_ptr<MemoryPool> pool);
     // The pool behind another process's descriptor: only pieces imported by pointer.
     static std::shared_ptr<MemoryPool> import(Device& device, int descriptor);
     MemoryPool(Device& device, Role role, uint64_t maximum);
     ~MemoryPool() override;
 
+    // Of one on the host: where it was made.
     [[nodiscard]] Device& device() const { return device_; }
+    [[nodiscard]] const CUmemLocation& location() const { return location_; }
+    [[nodiscard]] bool on_host() const { return location_.type != CU_MEM_LOCATION_TYPE_DEVICE; }
     [[nodiscard]] Role role() const { return role_; }
     // Throws OUT_OF_MEMORY.
     AllocationPtr allocate(uint64_t size);
@@ -74,12 +84,15 @@ class MemoryPool final : public Object, public std::enable_shared_from_this<Memo
         bool own_mapping;
     };
     AllocationPtr try_allocate(uint64_t size);
+    AllocationPtr allocate_on_host(uint64_t size);
     Chunk& grow(uint64_t size);
     void drop(const Chunk& chunk);
 
     Device& device_;
     const Role role_;
     const uint64_t maximum_;
+    CUmemLocation location_{};
+    std::map<uint64_t, std::weak_ptr<Allocation>> on_host_;  // by address
     bool exportable_ = false, imported_ = false;
     int descriptor_ = -1;
     uint64_t file_size_ = 0;

@@ -19,6 +19,9 @@ void release_allocation(const AllocationPtr& allocation) {
             return;
         case MemoryKind::host_allocated:
         case MemoryKind::imported: {
+            if (allocation->kind == MemoryKind::host_allocated && allocation->pool) {
+                return allocation->pool->finish_free(allocation);
+            }
             if (!memory_map().erase(allocation) || !allocation->mapped_length) return;
             const uint64_t page = 4096;
             munmap(reinterpret_cast<void*>(allocation->begin / page * page), allocation->mapped_length);

@@ -166,6 +166,7 @@ std::shared_ptr<const Texture> make_texture(const TextureDescriptors& given) {
 std::shared_ptr<const Texture> make_surface(const CUDA_RESOURCE_DESC& resource) {
     check_value(resource.resType == CU_RESOURCE_TYPE_ARRAY, "a surface is of an array");
     auto made = std::make_shared<Texture>();
+    made->surface = true;
     set_resource(*made, resource);
     check_value(require<Array>(resource.res.array.hArray)->descriptor().Flags & CUDA_ARRAY3D_SURFACE_LDST,
                 "the array was made without CUDA_ARRAY3D_SURFACE_LDST");

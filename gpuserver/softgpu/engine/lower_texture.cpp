@@ -69,9 +69,12 @@ bool Lowering::texture(const Instruction& i, const Modifiers& m) {
     Type value_type = Type::b32;
     size_t extra_operands = 0;
     if (load || store) {
-        if (!m.has(".b") || form.coordinates + form.layered > 3 || m.has(".cube") || m.has(".acube")) return false;
+        const uint32_t bytes = ptx::bytes_of(last);
+        if (bytes == 0 || bytes > 8 || !m.has(".b") || form.coordinates + form.layered > 3 || m.has(".cube") ||
+            m.has(".acube"))
+            return false;
         form.integers = true;
-        form.bytes = static_cast<uint8_t>(ptx::bytes_of(last)) & 15;
+        form.bytes = static_cast<uint8_t>(bytes) & 15;
         value_type = last;
         form.outside = m.has(".clamp")  ? TextureForm::Outside::clamp
                        : m.has(".zero") ? TextureForm::Outside::zero

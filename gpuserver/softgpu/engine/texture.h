@@ -25,6 +25,7 @@ struct Texture {
     uint8_t channels = 1;                 // 1, 2 or 4
     uint8_t dimensions = 1;               // that are filtered: 1, 2 or 3
     bool layered = false, cube = false;   // the third coordinate is a layer, or a face
+    bool surface = false;                 // read and written by surface instructions, and by no others
     bool linear_memory = false;           // texels are found by their index; none are outside
     bool may_be_freed = false;            // memory of the program's own: every access is checked
     bool normalized_coordinates = false;  // 0 to 1 across the texture

@@ -41,10 +41,13 @@ class Lookup {
         const AddressSpace* space = context_.ranges->space;
         texture_ = space ? space->texture(handle) : nullptr;
         handle_ = handle;
-        if (!texture_) {
-            const auto opcode = static_cast<ptx::Opcode>(inst_.kind);
+        const auto opcode = static_cast<ptx::Opcode>(inst_.kind);
+        const bool surface = opcode == ptx::Opcode::suld || opcode == ptx::Opcode::sust || opcode == ptx::Opcode::suq;
+        if (!texture_ || texture_->surface != surface) {
+            texture_ = nullptr;
             fault(context_, inst_, Fault::Kind::illegal_instruction, lane,
-                  std::string("'") + ptx::name_of(opcode) + "' with a handle of no texture or surface object");
+                  std::string("'") + ptx::name_of(opcode) + "' with a handle of no " +
+                      (surface ? "surface" : "texture") + " object");
         }
         return *texture_;
     }

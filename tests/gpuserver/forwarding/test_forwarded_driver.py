@@ -18,6 +18,7 @@ MODULES = (
     "test_driver_answers",
     "test_driver_contexts",
     "test_driver_graphs",
+    "test_driver_host_pools",
     "test_driver_launches",
     "test_driver_memory",
     "test_driver_sharing",

@@ -222,6 +222,44 @@ def test_events_in_graphs() -> None:
     ok(cu.cuStreamSynchronize(stream))
 
 
+@software_gpu(devices="2", memory_mib="64")
+def test_memory_of_graphs_is_shared_as_asked() -> None:
+    """Another GPU reads what a graph's allocation holds; who may is told back."""
+    primary(1)
+    peer = ok(cu.cuStreamCreate(1))
+    primary(0)
+    graph = ok(cu.cuGraphCreate(0))
+    access = cu.CUmemAccessDesc()
+    access.location.type = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+    access.location.id = 1
+    access.flags = cu.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+    parameters = cu.CUDA_MEM_ALLOC_NODE_PARAMS()
+    parameters.poolProps.allocType = cu.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+    parameters.poolProps.location.type = cu.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+    parameters.bytesize = 64
+    parameters.accessDescs = [access]
+    parameters.accessDescCount = 1
+    node = ok(cu.cuGraphAddMemAllocNode(graph, [], 0, parameters))
+    told = ok(cu.cuGraphMemAllocNodeGetParams(node))
+    assert told.accessDescCount == 1
+    # Behind the pool's properties: where the rights are (kind of location, its number, flags). The bindings show none.
+    rights = ctypes.c_uint64.from_address(told.getPtr() + 88).value
+    assert list((ctypes.c_int * 3).from_address(rights)) == [1, 1, 3]
+    assert told.poolProps.location.id == 0
+    address = int(told.dptr)
+    ok(cu.cuGraphLaunch(ok(cu.cuGraphInstantiate(graph, 0)), 0))
+    ok(cu.cuStreamSynchronize(0))
+    primary(1)
+    ok(cu.cuMemsetD32Async(address, 6, 16, peer))
+    ok(cu.cuStreamSynchronize(peer))
+    primary(0)
+    assert words(address, 16) == [6] * 16
+    ok(cu.cuMemFree(address))
+    access.location.id = 9
+    parameters.accessDescs = [access]
+    refused(cu.cuGraphAddMemAllocNode(graph, [], 0, parameters), "INVALID_DEVICE")
+
+
 @software_gpu(memory_mib="128")
 def test_graphs_allocate_memory() -> None:
     context = primary()

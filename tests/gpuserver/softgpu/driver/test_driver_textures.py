@@ -224,6 +224,19 @@ def test_surfaces_are_read_and_written() -> None:
 
 
 @software_gpu()
+def test_a_texture_is_no_surface() -> None:
+    primary()
+    linear = ok(cu.cuMemAlloc(4096))
+    resource = cu.CUDA_RESOURCE_DESC()
+    resource.resType = cu.CUresourcetype.CU_RESOURCE_TYPE_LINEAR
+    resource.res.linear.devPtr, resource.res.linear.sizeInBytes = linear, 4096
+    resource.res.linear.format, resource.res.linear.numChannels = cu.CUarray_format.CU_AD_FORMAT_FLOAT, 1
+    texture = ok(cu.cuTexObjectCreate(resource, settings(), None))
+    ended, _ = Kernel("sust.b.1d.b32.clamp [%h, {%i}], {%a};").launch(texture, np.zeros((1, 1), np.float32))
+    refused(ended, "ILLEGAL_INSTRUCTION")
+
+
+@software_gpu()
 def test_objects_tell_what_they_were_made_of() -> None:
     primary()
     array = make_array(np.zeros((4, 4, 1), np.float32), SURFACE)
