@@ -169,9 +169,11 @@ CUresult DeviceMemory::unmap(Arena& arena, CUdevice device, uint64_t address, ui
 }
 
 // Another process of the lease may take what this one gives back, over a connection of its own that this one's posts do
-// not wait for: the server must have it first. A process that is alone waits for nothing.
+// not wait for: the server must have it first. A process that is alone waits for nothing, except while the GPU waits
+// for a host function of this process: the server would wait for the freed memory when it is asked for again, and could
+// not hear meanwhile that the function has returned.
 void DeviceMemory::give_back(CUdevice device, uint64_t bytes) {
-    if (account_.is_shared()) {
+    if (account_.is_shared() || host_functions_pending()) {
         Call call(Op::fence_memory);
         call.device(device);
         call.ask();

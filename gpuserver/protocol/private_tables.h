@@ -45,11 +45,20 @@ inline constexpr TableId object_ids_id{0x21, 0x31, 0x8c, 0x60, 0x97, 0x14, 0x32,
                                        0x8c, 0xa6, 0x41, 0xff, 0x73, 0x24, 0xc8, 0xf2};
 inline constexpr TableId module_iterator_id{0x6e, 0x16, 0x3f, 0xbe, 0xb9, 0x58, 0x44, 0x4d,
                                             0x83, 0x5c, 0xe1, 0x82, 0xaf, 0xf1, 0x99, 0x1e};
+inline constexpr TableId tools_extension_id{0x7c, 0xb6, 0x3f, 0x9b, 0x9c, 0xa4, 0x8e, 0x42,
+                                            0xa4, 0x84, 0xbe, 0xb6, 0x6e, 0x6a, 0xed, 0x7f};
 
 struct ExportTable {
     TableId id;
     const void* (*address)();
 };
+
+// CUPTI asks for it before anything else and does without each slot that its size does not reach: here it ends behind
+// its size. Without the table every function of CUPTI fails, and JAX then does without the GPU.
+inline const void* tools_extension() {
+    static constexpr size_t table[] = {sizeof(size_t)};
+    return table;
+}
 
 // The table of that id, or null.
 inline const ExportTable* find_table(std::span<const ExportTable> tables, const CUuuid& id) {

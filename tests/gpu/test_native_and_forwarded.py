@@ -38,6 +38,14 @@ def test_a_jitted_step_with_jax(run_both: Both) -> None:
     assert forwarded["sum"] == pytest.approx(native["sum"], rel=1e-5)
 
 
+@pytest.mark.parametrize("way", ["numerics", "fourier", "training", "memory"])
+def test_jax_at_work(run_both: Both, way: str) -> None:
+    native, forwarded = run_both("jax_ways", way, needs=("jax",))
+    assert forwarded.keys() == native.keys()
+    for name, numbers in native.items():
+        assert forwarded[name] == pytest.approx(numbers, rel=1e-3, abs=1e-3), name
+
+
 LLAMA = ("llama-completion", "llama-perplexity", "llama-quantize", "llama-bench")
 
 

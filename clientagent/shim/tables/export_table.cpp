@@ -14,6 +14,7 @@ constexpr private_tables::ExportTable export_tables[] = {
     {private_tables::integrity_check_id, integrity_check_table},
     {private_tables::object_ids_id, object_ids_table},
     {private_tables::module_iterator_id, module_iterator_table},
+    {private_tables::tools_extension_id, private_tables::tools_extension},
 };
 
 }  // namespace

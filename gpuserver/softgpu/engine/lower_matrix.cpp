@@ -93,18 +93,20 @@ bool Lowering::matrix_product(const Modifiers& m) {
     return true;
 }
 
-// ldmatrix and stmatrix .sync.aligned.m8n8.x1|x2|x4{.trans}{.shared}.b16
+// ldmatrix and stmatrix .sync.aligned.m8n8.x1|x2|x4{.trans}{.shared}.b16, ldmatrix.sync.aligned.m16n16.x1|x2.trans.b8
 bool Lowering::matrix_move(const Modifiers& m, bool load) {
-    if (!m.has(".m8n8") || !m.has(".b16")) return false;
-    const uint32_t count = m.has(".x4") ? 4 : m.has(".x2") ? 2 : 1;
+    const bool bytes = load && m.has(".m16n16") && m.has(".trans") && m.has(".b8");
+    if (!bytes && (!m.has(".m8n8") || !m.has(".b16"))) return false;
+    const uint32_t matrices = m.has(".x4") ? 4 : m.has(".x2") ? 2 : 1, count = matrices * (bytes ? 2 : 1);
+    if (count > 4) return false;
     const auto registers = registers_of(operand(load ? 0 : 1));
     if (registers.size() != count) fail("expected " + std::to_string(count) + " registers");
     const int32_t rows = generic_address(operand(load ? 1 : 0), space_of(m));
     std::vector<int32_t> slots{constant(4, all_lanes)};
     for (const Operand& o : registers) slots.push_back(load ? write(o, Type::b32) : read(o, Type::b32));
-    Emitted& e = emit(load ? load_matrices : store_matrices, nothing, rows);
+    Emitted& e = emit(bytes ? load_byte_matrices : load ? load_matrices : store_matrices, nothing, rows);
     e.inst.flow = Flow::collective;
-    e.inst.kind = static_cast<uint8_t>(count);
+    e.inst.kind = static_cast<uint8_t>(matrices);
     e.inst.imm = m.has(".trans");
     e.inst.cache = next_cache_++;
     std::copy(slots.begin(), slots.end(), extras(e, count + 1, load ? ((1U << count) - 1) << 1 : 0));

@@ -209,6 +209,19 @@ void load_matrices(Context& c, const Inst& i, uint32_t mask) {
     }
 }
 
+void load_byte_matrices(Context& c, const Inst& i, uint32_t mask) {
+    uint8_t bytes[2][16][16];
+    for (uint32_t l = 0; l < 16U * i.kind; ++l) std::memcpy(bytes[l / 16][l % 16], row_at(c, i, l, false), 16);
+    for (uint32_t k = 0; k < 2U * i.kind; ++k) {
+        uint32_t* d = out<uint32_t>(c, c.code->extra[i.extra + 1 + k]);
+        for_lanes(mask, [&](uint32_t l) {
+            const uint32_t column = l / 4 + 8 * (k % 2), row = 4 * (l % 4);
+            d[l] = 0;
+            for (uint32_t e = 0; e < 4; ++e) d[l] |= uint32_t{bytes[k / 2][row + e][column]} << 8 * e;
+        });
+    }
+}
+
 void store_matrices(Context& c, const Inst& i, uint32_t) {
     for (uint32_t k = 0; k < i.kind; ++k) {
         Square square;

@@ -29,6 +29,8 @@ Handler find_matrix_product(ptx::Type element, uint32_t bits);
 // `kind` matrices of 8x8 16-bit elements. a: addresses of rows (generic, 8-byte lanes); extra: membermask, then a
 // register for each matrix; imm: transposed.
 void load_matrices(Context& c, const Inst& i, uint32_t mask);
+// `kind` matrices of 16x16 bytes, transposed: two registers each, of columns 0 to 7 and 8 to 15.
+void load_byte_matrices(Context& c, const Inst& i, uint32_t mask);
 void store_matrices(Context& c, const Inst& i, uint32_t mask);
 // d = the transposed matrix a.
 void transpose_matrix(Context& c, const Inst& i, uint32_t mask);

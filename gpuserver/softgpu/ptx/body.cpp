@@ -43,10 +43,12 @@ void Parsing::block(int depth) {
     int opened = token_.line;
     expect('{', "of a block");
     scopes_.emplace_back();
+    const size_t first = function_->pool.size();
     while (!token_.is('}')) {
         if (token_.kind == Token::Kind::end) lexer_.fail(opened, "{ without }");
         statement(depth);
     }
+    resolve_labels(first);
     scopes_.pop_back();
     advance();
 }
@@ -176,19 +178,44 @@ void Parsing::label(std::string_view name, int line) {
         f.prototypes.push_back(std::move(p));
         return;
     }
-    uint32_t index = label_index(name, line);
-    if (label_names_[index].defined) lexer_.fail(line, "label '" + std::string(name) + "' is defined twice");
+    Scope& scope = scopes_.back();
+    if (scope.labels.contains(name)) lexer_.fail(line, "label '" + std::string(name) + "' is defined twice");
+    const uint32_t index = pending_label(name, line);
+    scope.labels[name] = index;
     label_names_[index].defined = true;
     f.labels[index] = static_cast<uint32_t>(f.code.size());
 }
 
-uint32_t Parsing::label_index(std::string_view name, int line) {
-    auto [found, inserted] = label_index_.try_emplace(name, static_cast<uint32_t>(label_names_.size()));
-    if (inserted) {
+// A label that has been named and not defined so far; one of an inner block that has ended is another.
+uint32_t Parsing::pending_label(std::string_view name, int line) {
+    auto [found, inserted] = label_index_.try_emplace(name, 0);
+    if (inserted || label_names_[found->second].defined) {
+        found->second = static_cast<uint32_t>(label_names_.size());
         label_names_.push_back({name, line, false});
         function_->labels.push_back(0);
     }
     return found->second;
+}
+
+uint32_t Parsing::label_index(std::string_view name, int line) {
+    for (size_t s = scopes_.size(); s-- > 0;)
+        if (auto found = scopes_[s].labels.find(name); found != scopes_[s].labels.end()) return found->second;
+    return pending_label(name, line);
+}
+
+// Labels belong to the block that defines them: what it names from `first` on in the pool is meant so.
+void Parsing::resolve_labels(size_t first) {
+    Function& f = *function_;
+    const auto& labels = scopes_.back().labels;
+    if (labels.empty()) return;
+    for (size_t at = first; at < f.pool.size(); ++at) {
+        Operand& o = f.pool[at];
+        if (o.kind != Operand::Kind::symbol) continue;
+        const auto found = labels.find(f.symbols[o.index]);
+        if (found == labels.end()) continue;
+        o.kind = Operand::Kind::label;
+        o.index = found->second;
+    }
 }
 
 uint32_t Parsing::symbol_index(std::string_view name) {

@@ -82,6 +82,8 @@ class Parsing {
     int32_t find_variable(std::string_view name) const;
     uint32_t symbol_index(std::string_view name);
     uint32_t label_index(std::string_view name, int line);
+    uint32_t pending_label(std::string_view name, int line);
+    void resolve_labels(size_t first);
     void resolve_names();
     uint32_t push_pool(const std::vector<Operand>& list);
 
@@ -107,7 +109,7 @@ class Parsing {
             uint32_t first, count;
         };
         std::vector<Numbered> numbered;
-        std::unordered_map<std::string_view, uint32_t> variables;
+        std::unordered_map<std::string_view, uint32_t> variables, labels;
     };
     Function* function_ = nullptr;
     std::vector<Scope> scopes_;

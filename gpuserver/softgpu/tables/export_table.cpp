@@ -21,6 +21,7 @@ constexpr ids::ExportTable tables[] = {
     {ids::integrity_check_id, integrity_check_table},
     {ids::object_ids_id, object_ids_table},
     {ids::module_iterator_id, module_iterator_table},
+    {ids::tools_extension_id, ids::tools_extension},
     // What the client's library does without.
     {{0x0c, 0xa5, 0x0b, 0x8c, 0x10, 0x04, 0x92, 0x9a, 0x89, 0xa7, 0xd0, 0xdf, 0x10, 0xe7, 0x72, 0x86},
      context_create_bypass_table},

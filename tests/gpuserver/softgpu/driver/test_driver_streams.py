@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 
 import numpy as np
 from cuda.bindings import driver as cu
@@ -153,6 +154,26 @@ def test_events_take_the_time() -> None:
     refused(cu.cuEventCreate(cu.CUevent_flags.CU_EVENT_INTERPROCESS.value), "INVALID_VALUE")
     ok(cu.cuEventDestroy(end))
     refused(cu.cuEventRecord(end, stream), "INVALID_HANDLE")
+
+
+@software_gpu()
+def test_freed_memory_comes_back_while_a_host_function_runs() -> None:
+    """More than half of the GPU, freed behind a function that takes its time, and wanted again at once."""
+    primary()
+    stream = ok(cu.cuStreamCreate(0))
+    size = ok(cu.cuMemGetInfo())[0] * 6 // 10 >> 21 << 21
+    memory = ok(cu.cuMemAlloc(size))
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    def linger(_: int | None) -> None:
+        time.sleep(0.5)
+
+    ok(cu.cuLaunchHostFunc(stream, cu.CUhostFn(ctypes.cast(linger, ctypes.c_void_p).value), 0))
+    ok(cu.cuMemFree(memory))
+    memory = ok(cu.cuMemAlloc(size))
+    ok(cu.cuMemsetD8Async(memory, 1, 4096, stream))
+    ok(cu.cuStreamSynchronize(stream))
+    ok(cu.cuMemFree(memory))
 
 
 @software_gpu()

@@ -68,6 +68,21 @@ END:
     assert run(kernel(body)) == [(10, 11, 12, 10)[i & 3] for i in range(32)]
 
 
+def test_labels_belong_to_their_block() -> None:
+    """Inline assembler brings the same label each time; an inner one hides an outer one."""
+    block = "{ .reg .pred done; AGAIN: add.u32 %r0, %r0, 1; setp.ge.u32 %p1, %r0, BOUND; @!%p1 bra.uni AGAIN; }"
+    body = "mov.u32 %r0, 0;\n" + "\n".join(block.replace("BOUND", str(bound)) for bound in (5, 20, 21))
+    assert run(kernel(body)) == [21] * 32
+    body = """
+    mov.u32 %r0, 0;
+    bra OUT;
+    { bra OUT; add.u32 %r0, %r0, 100; OUT: add.u32 %r0, %r0, 1; }
+    add.u32 %r0, %r0, 10;
+OUT: add.u32 %r0, %r0, 1000;
+"""
+    assert run(kernel(body)) == [1000] * 32
+
+
 def test_indexed_branch_past_the_list() -> None:
     body = "targets: .branchtargets A, A;\n brx.idx %t, targets;\nA: mov.u32 %r0, 1;"
     with pytest.raises(EngineError) as failure:
@@ -383,7 +398,7 @@ AROUND:
         ("wmma.load.a.sync.aligned.row.m16n16k16.f16 {%r1,%r2,%r3,%r4,%r5,%r6,%r7,%r8}, [%d1], %r9;", "wmma"),
         ("wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%f1,%f2,%f3,%f4}, %d1, %d2, %p1, 1, 1, 0, 0;", "wgmma"),
         ("wgmma.fence.sync.aligned;", "wgmma"),
-        ("ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8 {%r1,%r2}, [%r5];", "ldmatrix"),
+        ("ldmatrix.sync.aligned.m8n16.x1.shared.b8x16.b6x16_p32 {%r1}, [%r5];", "ldmatrix"),
         (
             "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r1], "
             "[%d1, {%r2, %r3}], [%r4];",

@@ -226,6 +226,24 @@ def test_ldmatrix(count: int, transposed: str) -> None:
         assert got[32 * k : 32 * k + 32].tolist() == held(square.T if transposed else square), k
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_ldmatrix_of_bytes(count: int) -> None:
+    """m16n16: what mma's B wants of a matrix whose rows are k; each lane has four of them from one column."""
+    registers = ", ".join(f"%r{k}" for k in range(2 * count))
+    body = f"{FILL}\nbar.sync 0;\nldmatrix.sync.aligned.m16n16.x{count}.trans.shared.b8 {{{registers}}}, [%row];\n"
+    body += TO_OUT + "\n".join(f"st.global.b32 [%base+{128 * k}], %r{k};" for k in range(2 * count))
+    words = np.random.default_rng(count).integers(0, 1 << 32, 128, dtype=np.uint32)
+    got = np.zeros(128, np.uint32)
+    with Program(matrix_kernel(body)) as program:
+        program.launch("test", words, got)
+    matrices = words.view(np.uint8).reshape(2, 16, 16)
+    for register in range(2 * count):
+        for lane in range(LANES):
+            row, column = lane % 4 * 4, lane // 4 + 8 * (register % 2)
+            expected = matrices[register // 2, row : row + 4, column].copy().view(np.uint32)[0]
+            assert got[32 * register + lane] == expected, (register, lane)
+
+
 @pytest.mark.parametrize("transposed", ["", ".trans"])
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_stmatrix(count: int, transposed: str) -> None:
