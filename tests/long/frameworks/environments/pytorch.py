@@ -25,9 +25,46 @@ def command(folder: Path, program: Sequence[str]) -> list[str]:
     return in_tree(folder, ["/usr/bin/python3", *program])
 
 
+EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+ASYNCHRONOUS = {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}
+
+
+def case(name: str, program: str, argument: str, devices: int = 1, device_mib: int = 4096, **variables: str) -> Case:
+    return Case(name, f"torch_{program}", (argument, "small"), variables, devices, device_mib)
+
+
 FRAMEWORK = Framework(
     prepare,
     command,
-    cases=(Case("training", "torch_training", ("eager", "small")),),
+    cases=(
+        case("training", "training", "eager"),
+        case("training-graph", "training", "graph"),
+        case("training-loader", "training", "loader"),
+        case("training-expandable", "training", "eager", **EXPANDABLE),
+        case("training-async-allocator", "training", "eager", **ASYNCHRONOUS),
+        case("graphs", "memory", "graphs"),
+        case("graphed-callables", "memory", "graphed-callables"),
+        case("allocator", "memory", "allocator"),
+        case("allocator-expandable", "memory", "allocator", **EXPANDABLE),
+        case("allocator-async", "memory", "allocator", **ASYNCHRONOUS),
+        case("out-of-memory", "memory", "out-of-memory", device_mib=640),
+        case("out-of-memory-expandable", "memory", "out-of-memory", device_mib=640, **EXPANDABLE),
+        case("pinned", "memory", "pinned"),
+        case("streams", "memory", "streams"),
+        case("description", "memory", "description"),
+        case("elementwise", "operations", "elementwise"),
+        case("autocast", "operations", "autocast"),
+        case("indexing", "operations", "indexing"),
+        case("attention", "operations", "attention"),
+        case("recurrent", "operations", "recurrent"),
+        case("linalg", "operations", "linalg"),
+        case("fft", "operations", "fft"),
+        case("sparse", "operations", "sparse"),
+        case("random", "operations", "random"),
+        case("shared-tensor", "processes", "shared-tensor"),
+        case("two-devices", "processes", "two-devices", devices=2),
+        case("nccl-one", "processes", "nccl-one"),
+        case("nccl-two", "processes", "nccl-two", devices=2),
+    ),
     device={"GPUFERRY_SOFTGPU_COMPUTE_CAPABILITY": "99.0"},
 )
