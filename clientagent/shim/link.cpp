@@ -131,6 +131,7 @@ bool Link::begin(Op op, uint64_t context, std::span<const char> payload, Reply& 
     reply.op = op;
     const uint64_t number =
         append(op, counted ? request_awaited | request_blocks : request_awaited, context, payload, 0);
+    reply.number = number;
     {
         const std::lock_guard registering(receiving_);
         waiting_.emplace(number, &reply);

@@ -25,7 +25,8 @@ namespace gpuferry {
 
 // Where a reply goes. Bulk bytes go straight to `direct`, where the caller gave it; the rest to `payload`.
 struct Reply {
-    Op op{};  // of the request
+    Op op{};              // of the request
+    uint64_t number = 0;  // of the request
     ReplyHeader header;
     std::vector<char> payload;
     void* direct = nullptr;  // the first `direct_size` bytes of a successful reply's payload go here

@@ -33,6 +33,7 @@ def repeatable() -> None:
     """The same numbers in every run, as far as PyTorch can."""
     torch.manual_seed(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a kernel for each new tensor, which nobody else has
     torch.backends.cudnn.benchmark = False
     # cuDNN's kernels are machine code, which the software GPU has no use for.
     torch.backends.cudnn.enabled = not ON_SOFTWARE

@@ -30,7 +30,7 @@ ASYNCHRONOUS = {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}
 
 
 def case(name: str, program: str, argument: str, devices: int = 1, device_mib: int = 4096, **variables: str) -> Case:
-    return Case(name, f"torch_{program}", (argument, "small"), variables, devices, device_mib)
+    return Case(name, f"torch_{program}", (argument, "small"), variables, devices=devices, device_mib=device_mib)
 
 
 FRAMEWORK = Framework(
