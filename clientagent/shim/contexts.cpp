@@ -230,8 +230,8 @@ void note_stream_idle(CUstream stream, uint64_t number) {
 uint64_t stream_idle_since(CUstream stream) {
     const ThreadState& state = thread_state;
     const Context* context = current_context();
-    const bool same = context && !context->sticky && state.idle_context == context &&
-                      state.idle_stream == resolve_stream(stream);
+    const bool same =
+        context && !context->sticky && state.idle_context == context && state.idle_stream == resolve_stream(stream);
     return same ? state.idle_since : 0;
 }
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.long.frameworks.debian import in_tree, make_tree, run_in_tree
 from tests.long.frameworks.framework import Case, Framework
 
+OWN_LIBRARIES = "/usr/lib/python3/dist-packages/torch/lib"  # where it looks for its linear algebra by name alone
+
 
 def prepare(folder: Path) -> None:
     # Debian's nvidia-cudnn downloads its files at installation; libcuda1 is the library that stands to be replaced.
@@ -17,7 +19,7 @@ def prepare(folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--upgrade", "--target"]
     # libtorch_cuda is linked with cuDNN, so it has to be there; this is the release that PyTorch 2.6 was built with.
     subprocess.run([*pip, str(folder / "opt/cudnn"), "nvidia-cudnn-cu12==9.1.0.70"], check=True)
-    (folder / "etc/ld.so.conf.d/cudnn.conf").write_text("/opt/cudnn/nvidia/cudnn/lib\n")
+    (folder / "etc/ld.so.conf.d/cudnn.conf").write_text(f"/opt/cudnn/nvidia/cudnn/lib\n{OWN_LIBRARIES}\n")
     run_in_tree(folder, "ldconfig")
 
 
