@@ -5,6 +5,7 @@
 #include "capture.h"
 #include "entry.h"
 #include "functions.h"
+#include "quiet_work.h"
 
 namespace gpuferry {
 namespace {
@@ -83,6 +84,7 @@ void name_for_program(Call& call, CUDA_RESOURCE_DESC& description) {
 void Call::put_handle(Kind kind, Handle handle) {
     if (kind == Kind::stream && handle != destroyed_) {
         const Handle resolved = resolve_stream(from_handle<CUstream>(handle));
+        stream_ = resolved, of_stream_ = true;
         if (resolved > 2 && !handles_table().living(Kind::stream, resolved)) {
             fail(CUDA_ERROR_INVALID_HANDLE);
         } else if (resolved > 2) {
@@ -132,6 +134,10 @@ bool Call::admitted() {
     return true;
 }
 
+void Call::note_work() {
+    if (!is_quiet(op_)) note_loud(of_stream_ ? stream_key(context_, stream_) : unknown_stream, number_);
+}
+
 Handle Call::sender() const {
     return context_ ? context_->handle : 0;
 }
@@ -150,6 +156,7 @@ CUresult Call::post(std::span<const char> bulk) {
     }
     number_ = server().link->post(op_, sender(), payload_.view(), bulk);
     if (!number_) return CUDA_ERROR_DEVICE_UNAVAILABLE;
+    note_work();
     if (destroyed_) handles_table().forget(destroyed_);
     return CUDA_SUCCESS;
 }
@@ -160,13 +167,19 @@ CUresult Call::post_anywhere() {
         return error_;
     }
     number_ = server().link->post(op_, 0, payload_.view());
+    note_work();
     return number_ ? CUDA_SUCCESS : CUDA_ERROR_DEVICE_UNAVAILABLE;
 }
 
 bool Call::begin(bool counted) {
     if (!admitted()) return false;
     go_to(server());  // where the reply is awaited, whatever is current then
-    if (server_->link->begin(op_, sender(), payload_.view(), reply_, counted)) return true;
+    if (server_->link->begin(op_, sender(), payload_.view(), reply_, counted)) {
+        number_ = reply_.number;
+        // What is asked without a stream asks about something; it gives the device no work.
+        if (of_stream_ || op_class(op_) != CallClass::sync) note_work();
+        return true;
+    }
     error_ = CUDA_ERROR_DEVICE_UNAVAILABLE;
     return false;
 }

@@ -164,6 +164,7 @@ class Call {
     void put_handle(Kind kind, Handle handle);
     void put_element(Kind kind, Handle handle);
     bool admitted();
+    void note_work();
     [[nodiscard]] Handle sender() const;
 
     Op op_;
@@ -172,6 +173,8 @@ class Call {
     Server* server_ = nullptr;      // once something has decided it
     Context* context_ = nullptr;    // in which the call is made
     Context* of_object_ = nullptr;  // of the stream or event that it names
+    Handle stream_ = 0;             // that it names, 0 for the default one
+    bool of_stream_ = false;        // it names one
     uint64_t number_ = 0;
     Bytes payload_;
     Encoder fields_;

@@ -48,7 +48,7 @@ struct ThreadState {
     bool per_thread_default;
     std::vector<OwnStream>* own;
     OwnStream last_own;  // in the context that the thread used last
-    // The stream that was last waited for, and the last request that anybody had posted when the wait was over.
+    // The stream that was last waited for, and the request that waited.
     Handle idle_stream;
     const Context* idle_context;
     uint64_t idle_since;
@@ -220,19 +220,24 @@ Handle resolve_stream(CUstream stream) {
     return context ? state.last_own.stream : 0;
 }
 
-void note_stream_idle(CUstream stream) {
+void note_stream_idle(CUstream stream, uint64_t number) {
     ThreadState& state = thread_state;
     state.idle_stream = resolve_stream(stream);
     state.idle_context = current_context();
-    state.idle_since = server_of_stream(stream).link->last_number();
+    state.idle_since = number;
+}
+
+uint64_t stream_idle_since(CUstream stream) {
+    const ThreadState& state = thread_state;
+    const Context* context = current_context();
+    const bool same =
+        context && !context->sticky && state.idle_context == context && state.idle_stream == resolve_stream(stream);
+    return same ? state.idle_since : 0;
 }
 
 bool is_stream_idle(CUstream stream) {
-    const ThreadState& state = thread_state;
-    const Context* context = current_context();
-    return context && !context->sticky && state.idle_context == context &&
-           state.idle_stream == resolve_stream(stream) &&
-           state.idle_since == server_of_stream(stream).link->last_number();
+    const uint64_t since = stream_idle_since(stream);
+    return since && since == server_of_stream(stream).link->last_number();
 }
 
 namespace shim {

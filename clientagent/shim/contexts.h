@@ -67,9 +67,13 @@ class ContextScope {
 // it is first used.
 Handle resolve_stream(CUstream stream);
 
-// After a reply that waited for all work of a stream: as long as nothing more is posted by any thread, a wait for the
-// same stream in this thread has nothing to wait for. cudart waits again after each blocking copy.
-void note_stream_idle(CUstream stream);
+// After the reply to a request of this number that waited for all work of a stream: as long as nothing more is posted
+// by any thread, a wait for the same stream in this thread has nothing to wait for. cudart waits again after each
+// blocking copy.
+void note_stream_idle(CUstream stream, uint64_t number);
 bool is_stream_idle(CUstream stream);
+// The number of the last request that waited for this stream in this thread, where it was the last one to be waited
+// for; else 0.
+uint64_t stream_idle_since(CUstream stream);
 
 }  // namespace gpuferry

@@ -33,6 +33,7 @@ CUresult download(void* destination, CUdeviceptr source, size_t size, CUstream s
     std::deque<std::unique_ptr<Call>> pieces;
     CUresult result = CUDA_SUCCESS;
     size_t asked = 0;
+    uint64_t last = 0;
     while (asked < size || !pieces.empty()) {
         if (!result && asked < size && pieces.size() < pieces_on_the_way) {
             const size_t piece = std::min<size_t>(size - asked, copy_chunk);
@@ -52,8 +53,10 @@ CUresult download(void* destination, CUdeviceptr source, size_t size, CUstream s
         if (pieces.empty()) break;
         pieces.front()->await(pieces.size() == 1 && asked >= size);
         if (!result) result = pieces.front()->result();
+        last = pieces.front()->number();
         pieces.pop_front();
     }
+    if (!result) note_stream_idle(stream, last);
     return result;
 }
 
@@ -178,9 +181,7 @@ CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUst
     if (!blocking && host_memory().is_pinned(destination, size)) {
         return download_later(destination, source, size, stream);
     }
-    const CUresult result = download(destination, source, size, stream);
-    if (!result) note_stream_idle(stream);
-    return result;
+    return download(destination, source, size, stream);
 }
 
 // Between GPUs, at least one of them of another server than the stream's.

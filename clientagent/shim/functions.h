@@ -30,7 +30,7 @@ struct Global {
 // when it is first used there.
 struct Image {
     Handle handle = 0;
-    Handle module = 0;          // of a library: the module that cuLibraryGetModule gave, once asked
+    Image* library = nullptr;   // of a module that a library is in a context: its functions are the library's
     Image* original = nullptr;  // of what stands for the program's library on another server
     bool linked = false;
     std::vector<std::vector<char>> code;  // of a library that other servers may need
@@ -39,7 +39,8 @@ struct Image {
     std::vector<Function*> in_order;
     // By the id of the context, 0 for what is the same in all of them.
     std::map<std::pair<unsigned long long, std::string>, Global> globals;
-    std::map<unsigned, Image*> elsewhere;  // by server
+    std::map<unsigned, Image*> elsewhere;          // by server
+    std::map<unsigned long long, Image*> modules;  // of a library: what it is in a context, by the context's id
 
     [[nodiscard]] bool is_library() const { return kind_of(handle) == Kind::library; }
 };

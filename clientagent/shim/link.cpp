@@ -128,8 +128,10 @@ void Link::flush() {
 bool Link::begin(Op op, uint64_t context, std::span<const char> payload, Reply& reply, bool counted) {
     std::unique_lock held(sending_);
     if (lost()) return false;
+    reply.op = op;
     const uint64_t number =
         append(op, counted ? request_awaited | request_blocks : request_awaited, context, payload, 0);
+    reply.number = number;
     {
         const std::lock_guard registering(receiving_);
         waiting_.emplace(number, &reply);
@@ -152,7 +154,10 @@ bool Link::await(Reply& reply, bool counted) {
         }
     }
     hand_on_reading();
-    if (counted) counts.round_trips.fetch_add(1, std::memory_order_relaxed);
+    if (counted) {
+        counts.round_trips.fetch_add(1, std::memory_order_relaxed);
+        counts.round_trips_by_op[static_cast<size_t>(reply.op)].fetch_add(1, std::memory_order_relaxed);
+    }
     counts.waited_ns.fetch_add(nanoseconds() - start, std::memory_order_relaxed);
     return !reply.lost;
 }

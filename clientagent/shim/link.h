@@ -7,6 +7,7 @@
 // beyond those of the two sockets. No timer is involved anywhere.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -24,6 +25,8 @@ namespace gpuferry {
 
 // Where a reply goes. Bulk bytes go straight to `direct`, where the caller gave it; the rest to `payload`.
 struct Reply {
+    Op op{};              // of the request
+    uint64_t number = 0;  // of the request
     ReplyHeader header;
     std::vector<char> payload;
     void* direct = nullptr;  // the first `direct_size` bytes of a successful reply's payload go here
@@ -36,6 +39,7 @@ struct Reply {
 
 struct LinkCounts {
     std::atomic<uint64_t> posts = 0, round_trips = 0, bytes_out = 0, bytes_in = 0, waited_ns = 0, sends = 0;
+    std::array<std::atomic<uint64_t>, static_cast<size_t>(Op::count)> round_trips_by_op{};
 };
 
 class Link {

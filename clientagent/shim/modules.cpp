@@ -61,6 +61,23 @@ CUresult ask_for_function(Image& image, const char* name, Function*& function) {
     return CUDA_SUCCESS;
 }
 
+// The module that a library is in a context, where the reply names it.
+Image* read_module(Image& library, const Context& context, Call& call) {
+    const auto handle = call.results().take<uint64_t>();
+    if (!handle) return nullptr;
+    auto* module = new Image;  // it stays as long as the process, as all images do
+    module->handle = handle;
+    module->library = &library;
+    call.adopt(handle, module);
+    return library.modules[context.id] = module;
+}
+
+// The image that has the functions of this one.
+Image* find_image(Kind kind, Handle handle) {
+    auto* image = handles_table().find<Image>(kind, handle);
+    return image && image->library ? image->library : image;
+}
+
 // Has the image's server load its code, and learns what is in it. Of what cannot be loaded nothing stays.
 CUresult load_image(Image& image, std::span<const std::span<const char>> parts, JitOptions& jit, Call& call) {
     call.value<uint64_t>(image.linked);
@@ -89,6 +106,8 @@ CUresult load_image(Image& image, std::span<const std::span<const char>> parts, 
             }
         }
     }
+    const Context* context = current_context();
+    if (image.is_library() && context && context->server == &call.server()) read_module(image, *context, call);
     return CUDA_SUCCESS;
 }
 
@@ -167,6 +186,7 @@ CUresult unload(Image& image) {
     Call call(Op::unload_image);
     call.handle(kind_of(image.handle), image.handle);
     for (Function* function : image.in_order) handles_table().forget(function->handle);
+    for (const auto& [context, module] : image.modules) handles_table().forget(module->handle);
     for (const auto& [name, global] : image.globals) {
         device_memory().remove_foreign(call.server(), global.address);
         if (global.managed) end_twin(global.address);
@@ -183,7 +203,7 @@ CUresult unload(Kind kind, Handle handle) {
 }
 
 CUresult get_function(Kind kind, Handle handle, const char* name, Function*& function) {
-    auto* image = handles_table().find<Image>(kind, handle);
+    Image* image = find_image(kind, handle);
     if (!image) return CUDA_ERROR_INVALID_HANDLE;
     if (!name) return CUDA_ERROR_INVALID_VALUE;
     const std::lock_guard held(image->lock);
@@ -244,7 +264,7 @@ CUresult get_global(Kind kind, Handle handle, const char* name, bool managed, CU
 }
 
 CUresult enumerate(Kind kind, Handle handle, Handle* functions, unsigned count) {
-    auto* image = handles_table().find<Image>(kind, handle);
+    Image* image = find_image(kind, handle);
     if (!image) return CUDA_ERROR_INVALID_HANDLE;
     if (!functions || !count) return CUDA_ERROR_INVALID_VALUE;
     const std::lock_guard held(image->lock);
@@ -253,7 +273,7 @@ CUresult enumerate(Kind kind, Handle handle, Handle* functions, unsigned count) 
 }
 
 CUresult count_functions(Kind kind, Handle handle, unsigned* count) {
-    auto* image = handles_table().find<Image>(kind, handle);
+    Image* image = find_image(kind, handle);
     if (!image) return CUDA_ERROR_INVALID_HANDLE;
     if (!count) return CUDA_ERROR_INVALID_VALUE;
     const std::lock_guard held(image->lock);
@@ -333,6 +353,8 @@ CUresult cuModuleLoad(CUmodule* module, const char* fname) {
 }
 
 CUresult cuModuleUnload(CUmodule hmod) {
+    const auto* image = handles_table().find<Image>(Kind::module, to_handle(hmod));
+    if (image && image->library) return CUDA_ERROR_NOT_PERMITTED;
     return unload(Kind::module, to_handle(hmod));
 }
 
@@ -410,17 +432,20 @@ CUresult cuLibraryGetModule(CUmodule* pMod, CUlibrary library) {
     CUresult failure = CUDA_SUCCESS;
     image = find_image_on(current_server(), *image, failure);
     if (!image) return failure;
+    const Context* context = current_context();
+    if (!context) return CUDA_ERROR_INVALID_CONTEXT;
     const std::lock_guard held(image->lock);
-    if (!image->module) {
+    const auto found = image->modules.find(context->id);
+    const Image* module = found == image->modules.end() ? nullptr : found->second;
+    if (!module) {
         Call call(Op::library_module);
         call.handle(Kind::library, image->handle);
         call.ask();
         if (call.result()) return call.result();
-        auto* module = new Image;
-        module->handle = image->module = call.results().take<uint64_t>();
-        call.adopt(module->handle, module);
+        module = read_module(*image, *context, call);
+        if (!module) return CUDA_ERROR_INVALID_HANDLE;
     }
-    *pMod = from_handle<CUmodule>(image->module);
+    *pMod = from_handle<CUmodule>(module->handle);
     return CUDA_SUCCESS;
 }
 

@@ -135,10 +135,13 @@ CUresult fetch_boxes(const CUDA_MEMCPY3D& copy, CUstream stream) {
         on_the_way.pop_front();
         return failure;
     });
+    uint64_t last = 0;
     for (; !on_the_way.empty(); on_the_way.pop_front()) {
         const CUresult failure = finish(*on_the_way.front(), on_the_way.size() == 1);
+        last = on_the_way.front()->call.number();
         if (!result) result = failure;
     }
+    if (!result && last) note_stream_idle(stream, last);
     return result;
 }
 
@@ -305,9 +308,7 @@ CUresult fetch_shape(const CUDA_MEMCPY3D& copy, CUstream stream, bool blocking) 
     if (!blocking && host_memory().is_pinned(destination.data(), destination.size())) {
         return for_each_box(copy, [&](const CUDA_MEMCPY3D& box) { return fetch_box_later(box, stream); });
     }
-    const CUresult result = fetch_boxes(copy, stream);
-    if (!result) note_stream_idle(stream);
-    return result;
+    return fetch_boxes(copy, stream);
 }
 
 CUresult copy_shape(CUDA_MEMCPY3D copy, CUstream stream, bool blocking);

@@ -15,6 +15,20 @@ std::atomic<uint64_t> calls[static_cast<int>(Op::count)];
 const char* const class_names[] = {"LOCAL", "CACHED", "CREATE", "ASYNC", "SYNC", "CUSTOM", "REFUSED", "not yet"};
 constexpr size_t class_count = std::size(class_names);
 
+// What the blocking round trips were for, over all servers.
+void print_waits() {
+    std::fprintf(stderr, "gpuferry stats: waited for");
+    for (size_t op = 0; op < static_cast<size_t>(Op::count); ++op) {
+        uint64_t count = 0;
+        for (const auto& server : client().servers()) {
+            if (server->link) count += server->link->counts.round_trips_by_op[op];
+        }
+        if (!count) continue;
+        std::fprintf(stderr, " %s=%llu", op_name(static_cast<Op>(op)), static_cast<unsigned long long>(count));
+    }
+    std::fprintf(stderr, "\n");
+}
+
 void print() {
     uint64_t by_class[class_count] = {}, all = 0;
     for (int op = 0; op < static_cast<int>(Op::count); ++op) {
@@ -43,6 +57,7 @@ void print() {
         static_cast<unsigned long long>(c.round_trips), static_cast<unsigned long long>(c.posts),
         static_cast<unsigned long long>(c.sends), static_cast<unsigned long long>(c.bytes_out),
         static_cast<unsigned long long>(c.bytes_in), static_cast<unsigned long long>(c.waited_ns / 1000));
+    print_waits();
 }
 
 // At exit: what was posted leaves before the process does.

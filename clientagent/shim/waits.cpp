@@ -1,5 +1,6 @@
 // Calls that wait for streams and events, or ask whether they are done: one round trip each.
 #include "call.h"
+#include "quiet_work.h"
 #include "shim_calls.h"
 #include "stream_values.h"
 #include "twins.h"
@@ -7,7 +8,7 @@
 namespace gpuferry::shim {
 namespace {
 
-CUresult ask_about(Op op, Kind kind, Handle handle) {
+CUresult ask_about(Op op, Kind kind, Handle handle, uint64_t* number = nullptr) {
     Server& server = kind == Kind::stream                   ? server_of_stream(from_handle<CUstream>(handle))
                      : handles_table().living(kind, handle) ? client().server_of(handle)
                                                             : current_server();
@@ -16,6 +17,7 @@ CUresult ask_about(Op op, Kind kind, Handle handle) {
     Call call(op);
     call.handle(kind, handle);
     call.ask();
+    if (number) *number = call.number();
     return call.result();
 }
 
@@ -28,9 +30,15 @@ CUresult ask_about_event(Op op, CUevent event) {
 
 CUresult cuStreamSynchronize(CUstream hStream) {
     if (is_stream_idle(hStream)) return CUDA_SUCCESS;
-    const CUresult result = ask_about(Op::wait_stream, Kind::stream, to_handle(hStream));
+    if (holds_only_quiet_work(hStream)) {
+        Call call(Op::settle_stream);
+        call.handle(Kind::stream, hStream);
+        return call.post();
+    }
+    uint64_t number = 0;
+    const CUresult result = ask_about(Op::wait_stream, Kind::stream, to_handle(hStream), &number);
     if (!result) {
-        note_stream_idle(hStream);
+        note_stream_idle(hStream, number);
         note_waits_over(hStream);
     }
     return result;

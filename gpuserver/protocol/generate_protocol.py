@@ -96,6 +96,7 @@ OWN_OPERATIONS = (
     "destroy_link",
     "query_stream",
     "wait_stream",
+    "settle_stream",
     "query_event",
     "wait_event",
     "wait_context",

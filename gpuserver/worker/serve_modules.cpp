@@ -121,6 +121,10 @@ void load_library(Request& in, Answer& out, Handle name, JitOptions& options, co
         in.session, about, name, out, [&](unsigned* n) { return driver.cuLibraryGetKernelCount(n, library); },
         [&](CUkernel* all, unsigned n) { return driver.cuLibraryEnumerateKernels(all, n, library); },
         [](const char** text, CUkernel kernel) { return driver.cuKernelGetName(text, kernel); });
+    // CUDA's runtime asks for it next: the module that the library is in the current context, 0 where that fails.
+    CUmodule module = nullptr;
+    if (!in.session.current() || driver.cuLibraryGetModule(&module, library)) module = nullptr;
+    answer.put(in.session.objects.name_of(Kind::module, module, name));
 }
 
 }  // namespace

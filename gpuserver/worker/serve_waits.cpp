@@ -18,6 +18,17 @@ void serve_wait_stream(Request& in, Answer& out) {
     in.session.reply_after(in.header.number, [stream] { return driver.cuStreamSynchronize(stream); });
 }
 
+// What is posted behind it finds the stream's work done. The client posts it for a stream that holds uploads alone, so
+// that the wait is short and nothing but the device can hold it up.
+void serve_settle_stream(Request& in, Answer& out) {
+    const auto stream = in.handle<CUstream>(Kind::stream);
+    if (!in.good()) return out.refuse(in);
+    out.result = driver.cuStreamQuery(stream);
+    if (out.result == CUDA_ERROR_NOT_READY) {
+        out.result = in.session.host_functions.pending() ? CUDA_SUCCESS : driver.cuStreamSynchronize(stream);
+    }
+}
+
 void serve_query_event(Request& in, Answer& out) {
     const auto event = in.handle<CUevent>(Kind::event);
     if (!in.good()) return out.refuse(in);

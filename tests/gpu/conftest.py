@@ -57,19 +57,21 @@ Both = Callable[..., tuple[Any, Any]]
 
 @pytest.fixture
 def run_both(hardware_server: GpuServer, record_property: Callable[[str, object], None]) -> Both:
-    """run_both(program, *arguments, needs=packages, tools=commands) → what it printed natively and forwarded."""
+    """run_both(program, *arguments, needs=packages, tools=commands, VARIABLE="…") → what it printed, both ways."""
 
-    def run(program: str, *arguments: str, needs: tuple[str, ...] = (), tools: tuple[str, ...] = ()) -> tuple[Any, Any]:
+    def run(
+        program: str, *arguments: str, needs: tuple[str, ...] = (), tools: tuple[str, ...] = (), **variables: str
+    ) -> tuple[Any, Any]:
         missing = [package for package in needs if importlib.util.find_spec(package) is None]
         missing += [tool for tool in tools if shutil.which(tool) is None]
         if missing:
             pytest.skip(f"{', '.join(missing)} not installed")
         command = [sys.executable, str(HERE / "programs" / f"{program}.py"), *arguments]
         native = subprocess.run(
-            command, env=surroundings(), capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False
+            command, env=surroundings(**variables), capture_output=True, text=True, timeout=PROGRAM_SECONDS, check=False
         )
         assert native.returncode == 0, native.stderr[-4000:]
-        forwarded = hardware_server.run(*command, timeout=PROGRAM_SECONDS, GPUFERRY_STATS="1")
+        forwarded = hardware_server.run(*command, timeout=PROGRAM_SECONDS, GPUFERRY_STATS="1", **variables)
         assert forwarded.returncode == 0, forwarded.stderr[-4000:]
         first, second = (json.loads(done.stdout.splitlines()[-1]) for done in (native, forwarded))
         record_property("native_seconds", first["seconds"])

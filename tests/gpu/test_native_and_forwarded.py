@@ -16,10 +16,47 @@ CORPUS = Path(__file__).resolve().parents[1] / "programs"
 
 
 @pytest.mark.parametrize("way", ["eager", "compiled", "graph", "loader"])
-def test_training_and_inference_with_pytorch(run_both: Both, way: str) -> None:
-    native, forwarded = run_both("torch_training", way, needs=("torch",))
+def test_training_and_inference_of_a_residual_network_with_pytorch(run_both: Both, way: str) -> None:
+    needs = ("torch", "triton") if way == "compiled" else ("torch",)
+    native, forwarded = run_both("torch_training", way, needs=needs)
     assert forwarded["losses"] == pytest.approx(native["losses"], rel=1e-3)
     assert forwarded["answer"] == pytest.approx(native["answer"], rel=1e-2, abs=1e-3)
+
+
+@pytest.mark.parametrize("allocator", ["", "expandable_segments:True", "backend:cudaMallocAsync"])
+@pytest.mark.parametrize("case", ["allocator", "out-of-memory"])
+def test_memory_of_pytorchs_allocators(run_both: Both, case: str, allocator: str) -> None:
+    variables = {"PYTORCH_CUDA_ALLOC_CONF": allocator} if allocator else {}
+    native, forwarded = run_both("torch_memory", case, needs=("torch",), **variables)
+    assert forwarded == native
+
+
+@pytest.mark.parametrize("case", ["pinned", "streams", "graphs", "graphed-callables"])
+def test_streams_copies_and_cuda_graphs_with_pytorch(run_both: Both, case: str) -> None:
+    native, forwarded = run_both("torch_memory", case, needs=("torch",))
+    assert forwarded == native
+
+
+@pytest.mark.parametrize("family", ["elementwise", "indexing", "attention", "linalg", "fft", "sparse", "random"])
+def test_pytorchs_operations_with_cublas_cusolver_cufft_and_cusparse(run_both: Both, family: str) -> None:
+    native, forwarded = run_both("torch_operations", family, needs=("torch",))
+    assert forwarded == native
+
+
+@pytest.mark.parametrize("family", ["autocast", "recurrent"])
+def test_mixed_precision_and_cudnn_with_pytorch(run_both: Both, family: str) -> None:
+    native, forwarded = run_both("torch_operations", family, needs=("torch",))
+    assert forwarded == native
+
+
+def test_a_tensor_that_two_processes_share(run_both: Both) -> None:
+    native, forwarded = run_both("torch_processes", "shared-tensor", needs=("torch",))
+    assert forwarded == native
+
+
+def test_nccl_on_one_gpu(run_both: Both) -> None:
+    native, forwarded = run_both("torch_processes", "nccl-one", needs=("torch",))
+    assert forwarded == native
 
 
 def test_the_mathematical_libraries(run_both: Both) -> None:

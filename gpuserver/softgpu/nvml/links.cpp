@@ -5,9 +5,10 @@ using namespace softgpu;
 
 extern "C" nvmlReturn_t nvmlDeviceGetP2PStatus(nvmlDevice_t device1, nvmlDevice_t device2,
                                                nvmlGpuP2PCapsIndex_t p2pIndex, nvmlGpuP2PStatus_t* p2pStatus) {
-    return with_device(device1, [&](auto& one) {
-        return with_device(device2, [&](auto& other) {
-            if (&one == &other || p2pIndex < NVML_P2P_CAPS_INDEX_READ || p2pIndex >= NVML_P2P_CAPS_INDEX_UNKNOWN) {
+    return with_device(device1, [&](auto&) {
+        return with_device(device2, [&](auto&) {
+            // A GPU with itself too: NCCL asks for every pair.
+            if (p2pIndex < NVML_P2P_CAPS_INDEX_READ || p2pIndex >= NVML_P2P_CAPS_INDEX_UNKNOWN) {
                 return NVML_ERROR_INVALID_ARGUMENT;
             }
             return give(p2pStatus,

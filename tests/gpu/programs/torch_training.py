@@ -1,16 +1,16 @@
-"""A residual network trained and then used: `torch_training.py eager|compiled|graph|loader [small]`. Deterministic."""
+"""A residual network trained and then used: `torch_training.py WAY [small]`, see WAYS. Deterministic."""
 
 from __future__ import annotations
 
-import json
 import sys
-import time
 
 import torch
 from torch import nn
+from torch_program import SMALL, run, summary
 
+WAYS = ("eager", "compiled", "graph", "loader")
 WAY = sys.argv[1]
-STEPS, BATCH, SIDE, WIDTH = (3, 4, 8, 8) if "small" in sys.argv else (30, 64, 32, 32)
+STEPS, BATCH, SIDE, WIDTH = (3, 4, 8, 8) if SMALL else (30, 64, 32, 32)
 
 
 class Block(nn.Module):
@@ -39,12 +39,7 @@ class Images(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         return torch.randn(3, SIDE, SIDE, generator=dice), index % 10
 
 
-def main() -> None:
-    torch.manual_seed(1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    # cuDNN's kernels are machine code, which the software GPU has no use for.
-    torch.backends.cudnn.enabled = "software" not in torch.cuda.get_device_name().lower()
+def train_and_use() -> object:
     network = nn.Sequential(
         nn.Conv2d(3, WIDTH, 3, padding=1),
         *(Block(WIDTH) for _ in range(4)),
@@ -57,8 +52,6 @@ def main() -> None:
     workers = 2 if WAY == "loader" else 0
     loader = torch.utils.data.DataLoader(Images(), batch_size=BATCH, num_workers=workers, pin_memory=workers > 0)
     losses = []
-    torch.cuda.synchronize()
-    start = time.perf_counter()
     for pictures, labels in loader:
         optimiser.zero_grad(set_to_none=True)
         loss = nn.functional.cross_entropy(step_of(pictures.cuda(non_blocking=True)), labels.cuda(non_blocking=True))
@@ -76,9 +69,8 @@ def main() -> None:
             for _ in range(100):
                 graph.replay()
         answer = answer.float().cpu()
-    seconds = time.perf_counter() - start
-    print(json.dumps({"output": {"losses": losses, "answer": answer.flatten().tolist()}, "seconds": seconds}))
+    return {"losses": losses, "answer": answer.flatten().tolist(), "weights": summary(network[0].weight)}
 
 
 if __name__ == "__main__":
-    main()
+    run(dict.fromkeys(WAYS, train_and_use))

@@ -195,6 +195,46 @@ def program_training_loop() -> None:
         print(words(driver.download(place, 4)))
 
 
+def program_model_upload() -> None:
+    """As PyTorch moves a model to the GPU: every tensor is uploaded, and its stream waited for.
+
+    What is launched then, in a stream that waits for no other, finds them all.
+    """
+    driver = Driver()
+    function = driver.load()
+    other = ctypes.c_void_p()
+    driver.ok("cuStreamCreate", ctypes.byref(other), 1)
+    tensors = int(os.environ.get("TENSORS", "10"))
+    size = 8 << 20
+    places = [driver.allocate(size) for _ in range(tensors)]
+    for turn, place in enumerate(places):
+        content = (turn + 1).to_bytes(4, "little") * (size // 4)
+        driver.ok("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(place), content, ctypes.c_size_t(size), None)
+        driver.ok("cuStreamSynchronize", None)
+    last = places[-1] + size - 4096
+    assert driver.launch(function, last, 1024, stream=other) == 0
+    driver.ok("cuStreamSynchronize", other)
+    seen = words(driver.download(last, 4096))
+    print(min(seen) - tensors, max(seen) - tensors)
+    # With a kernel posted before it, the same wait is one for the kernel, and says how it ended.
+    assert driver.launch(function, 0, 16) == 0
+    driver.ok("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(places[0]), bytes(64), ctypes.c_size_t(64), None)
+    print(driver.call("cuStreamSynchronize", None))
+
+
+def program_library() -> None:
+    """As CUDA's runtime before 13 finds a kernel: in the module that a library is in the current context."""
+    driver = Driver()
+    library, module, function = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+    driver.ok("cuLibraryLoadData", ctypes.byref(library), PTX, None, None, 0, None, None, 0)
+    driver.ok("cuLibraryGetModule", ctypes.byref(module), library)
+    driver.ok("cuModuleGetFunction", ctypes.byref(function), module, b"add_one")
+    place = driver.allocate(4096)
+    driver.ok("cuMemsetD32Async", ctypes.c_uint64(place), 7, ctypes.c_size_t(1024), None)
+    assert driver.launch(function, place, 1000) == 0
+    print(sum(words(driver.download(place, 4096))), driver.call("cuModuleUnload", module))
+
+
 def program_order() -> None:
     """What one thread posted, another's blocking read sees."""
     driver = Driver()

@@ -28,7 +28,9 @@ def forwarded(server: GpuServer, name: str, **variables: str) -> subprocess.Comp
     return done
 
 
-@pytest.mark.parametrize("name", ["vector", "errors", "fork", "forked_workers", "big_copies", "training_loop"])
+@pytest.mark.parametrize(
+    "name", ["vector", "errors", "fork", "forked_workers", "big_copies", "training_loop", "library"]
+)
 def test_same_output_natively_and_forwarded(software_server: GpuServer, name: str) -> None:
     native = natively(sys.executable, str(PROGRAMS), name)
     assert native.returncode == 0, native.stderr
@@ -86,6 +88,22 @@ def test_posted_calls_take_no_round_trip(software_server: GpuServer) -> None:
 def test_a_training_step_takes_one_round_trip(software_server: GpuServer, iterations: int) -> None:
     stats = read_stats(forwarded(software_server, "training_loop", ITERATIONS=str(iterations)).stderr)
     assert stats.round_trips == 2 + iterations
+
+
+@pytest.mark.parametrize("tensors", [1, 12])
+def test_moving_a_model_to_the_gpu_takes_the_same_few_round_trips_whatever_its_size(
+    software_server: GpuServer, tensors: int
+) -> None:
+    program = (sys.executable, str(PROGRAMS), "model_upload")
+    done = software_server.run(*program, memory_mib=128, GPUFERRY_STATS="1", TENSORS=str(tensors))
+    assert done.stdout == "1 1\n700\n", done.stderr
+    # The session's opening, the module, the first tensor's wait; the wait for the kernel, the download, the last wait.
+    assert read_stats(done.stderr).round_trips == 6
+
+
+def test_a_function_of_a_librarys_module_takes_no_round_trip_of_its_own(software_server: GpuServer) -> None:
+    stats = read_stats(forwarded(software_server, "library").stderr)
+    assert stats.round_trips == 3  # the session's opening, the library, the download
 
 
 def test_a_read_sees_what_another_thread_posted_before(software_server: GpuServer) -> None:

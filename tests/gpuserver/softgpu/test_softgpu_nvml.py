@@ -111,7 +111,7 @@ def test_peers_and_topology() -> None:
     code = """
 READ, NVLINK = 0, 2  # pynvml's constant for READ is a tuple by mistake
 a, b = n.nvmlDeviceGetHandleByIndex(0), n.nvmlDeviceGetHandleByIndex(1)
-print(n.nvmlDeviceGetP2PStatus(a, b, READ) == n.NVML_P2P_STATUS_OK,
+print(n.nvmlDeviceGetP2PStatus(a, b, READ) == n.nvmlDeviceGetP2PStatus(a, a, READ) == n.NVML_P2P_STATUS_OK,
       n.nvmlDeviceGetP2PStatus(a, b, NVLINK) == n.NVML_P2P_STATUS_NOT_SUPPORTED,
       n.nvmlDeviceGetTopologyCommonAncestor(a, b) == n.NVML_TOPOLOGY_SYSTEM,
       [n.nvmlDeviceGetIndex(h) for h in n.nvmlDeviceGetTopologyNearestGpus(a, n.NVML_TOPOLOGY_SYSTEM)])

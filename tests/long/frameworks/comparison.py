@@ -47,7 +47,9 @@ def read_output(done: subprocess.CompletedProcess[str], way: str, log: Path) -> 
     """The JSON line that the program printed last. Raises CaseFailedError."""
     log.write_text(f"{done.stdout}\n{done.stderr}")
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.strip()][-1:]
+        said = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith("gpuferry stats")][
+            -1:
+        ]
         raise CaseFailedError(f"{way}: exit status {done.returncode}: {''.join(said)[:300]} ({log})")
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
@@ -62,17 +64,19 @@ def compare(framework: Framework, folder: Path, case: Case, logs: Path) -> Outco
     variables = {**framework.variables, **case.variables}
     device = {
         "GPUFERRY_SOFTGPU_DEVICES": str(case.devices),
-        "GPUFERRY_SOFTGPU_MEMORY_MIB": ",".join([str(case.device_mib)] * case.devices),
         **framework.device,
         **case.device,
     }
+    # A slice does not count modules' variables, as a device does: the server's device has room for them beside it.
+    sizes = [",".join([str(mib)] * case.devices) for mib in (case.device_mib, case.device_mib + 64)]
+    of_device, of_server = ({"GPUFERRY_SOFTGPU_MEMORY_MIB": size, **device} for size in sizes)
     uuids = ",".join(f"GPU-{uuid.uuid4()}" for _ in range(case.devices))
     native_command = [sys.executable, "-m", "clientagent.command", "softgpu", "exec", "--", *command]
-    native_variables = surroundings(**variables, **device, GPUFERRY_SOFTGPU_UUID=uuids)
+    native_variables = surroundings(**variables, **of_device, GPUFERRY_SOFTGPU_UUID=uuids)
     try:
         done = run(native_command, native_variables, case.seconds, "natively")
         native = read_output(done, "natively", logs / f"{case.name}-native.log")
-        with tempfile.TemporaryDirectory() as scratch, gpu_server(Path(scratch), "softgpu", **device) as server:
+        with tempfile.TemporaryDirectory() as scratch, gpu_server(Path(scratch), "softgpu", **of_server) as server:
             options = ["-n", str(case.devices), "-m", str(case.device_mib)]
             forwarded_command = server.command(*command)
             at = forwarded_command.index("--")

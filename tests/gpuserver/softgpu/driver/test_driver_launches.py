@@ -305,6 +305,23 @@ def test_memory_of_another_device_needs_peer_access() -> None:
     refused(cu.cuCtxSynchronize(), "ILLEGAL_ADDRESS")
 
 
+@software_gpu(devices="2")
+def test_a_library_is_a_module_of_its_own_in_each_context() -> None:
+    ok(cu.cuInit(0))
+    primary(0)
+    library = ok(cu.cuLibraryLoadData(KERNELS.encode() + b"\0", [], [], 0, [], [], 0))
+    modules = []
+    for device in (0, 1, 0):
+        primary(device)
+        modules.append(int(ok(cu.cuLibraryGetModule(library))))
+        function = ok(cu.cuModuleGetFunction(modules[-1], b"store"))
+        address = ok(cu.cuMemAlloc(64))
+        ok(launch(function, pointer(address)))
+        assert words(address, 1) == [1]
+    assert modules[0] == modules[2] != modules[1]
+    refused(cu.cuModuleUnload(modules[0]), "NOT_PERMITTED")
+
+
 @software_gpu()
 def test_kernels_reach_host_memory() -> None:
     primary()
