@@ -54,7 +54,8 @@ constexpr int not_over_a_network[] = {CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACC
                                       CU_DEVICE_ATTRIBUTE_HOST_NUMA_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
                                       CU_DEVICE_ATTRIBUTE_HOST_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED,
                                       CU_DEVICE_ATTRIBUTE_HOST_NUMA_MULTINODE_IPC_SUPPORTED,
-                                      CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED};
+                                      CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED,
+                                      CU_DEVICE_ATTRIBUTE_COOPERATIVE_MULTI_DEVICE_LAUNCH};
 
 std::atomic<bool> session_is_open = false;
 

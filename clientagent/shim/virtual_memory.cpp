@@ -81,6 +81,9 @@ CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t size, const CU
     call.value<uint64_t>(size);
     call.device(prop->location.id);
     call.value<uint64_t>(wanted != 0);
+    // What the memory is for: tiles of sparse arrays, decompression, compression by the GPU.
+    call.value<uint64_t>(prop->allocFlags.usage);
+    call.value<uint64_t>(prop->allocFlags.compressionType);
     const CUresult result = call.post_anywhere();
     if (result) {
         device_memory().discharge(prop->location.id, size);

@@ -145,6 +145,7 @@ void serve_create_physical(Request& in, Answer& out) {
     const auto size = in.value<uint64_t>();
     const auto device = in.value<uint64_t>();
     const bool exportable = in.value<uint64_t>();
+    const auto usage = in.value<uint64_t>(), compression = in.value<uint64_t>();
     Session& session = in.session;
     if (!in.good() || device >= session.devices.size() || size % session.granularity) return out.refuse(in);
     CUmemGenericAllocationHandle memory = 0;
@@ -156,6 +157,8 @@ void serve_create_physical(Request& in, Answer& out) {
         prop.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
         prop.location.id = session.devices[device].device;
         if (exportable) prop.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+        prop.allocFlags.usage = static_cast<unsigned short>(usage);
+        prop.allocFlags.compressionType = static_cast<unsigned char>(compression);
         out.result = driver.cuMemCreate(&memory, size, &prop, 0);
         if (out.result == CUDA_ERROR_OUT_OF_MEMORY) {
             session.reaper.drain();

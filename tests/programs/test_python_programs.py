@@ -68,6 +68,11 @@ def test_cupy_sum_of_a_million(run_program: Run) -> None:
     assert result.lines == ["499999500000"]
 
 
+def test_cupy_textures(run_python: Run) -> None:
+    cases = ("copied", "moved", "mixed", "doubled", "turned", "volume", "bytes")
+    assert run_python("cupy_textures").lines == [f"{case} True" for case in cases]
+
+
 def test_cupy_kernels(run_python: Run) -> None:
     n = 1000
     saxpy = [3.0 * i + 1 for i in range(n)]

@@ -30,6 +30,7 @@ FAMILY.same(
 # Green contexts: a share of a device's multiprocessors.
 FAMILY.ask("cuDevResourceGenerateDesc", resources=into("nbResources"))
 FAMILY.ask("cuDevSmResourceSplitByCount", result=out("nbGroups ? *nbGroups : 0"), nbGroups=both())
+FAMILY.ask("cuDevSmResourceSplit", result=out("nbGroups"), groupParams=both("nbGroups"))
 FAMILY.ask("cuGreenCtxCreate cuGreenCtxGetDevResource cuGreenCtxGetId cuGreenCtxStreamCreate cuStreamGetGreenCtx")
 FAMILY.post("cuGreenCtxDestroy", destroys="hCtx")
 FAMILY.post("cuGreenCtxRecordEvent cuGreenCtxWaitEvent")
