@@ -258,7 +258,7 @@ def program_library() -> None:
 
 
 def program_unload() -> None:
-    """As cuFFT drops a plan: a blocking copy fills a variable, behind other work, and its module is unloaded at once."""
+    """As cuFFT drops a plan: a blocking copy fills a variable, behind other work; then its module is unloaded."""
     driver = Driver()
     busy = driver.load(b"busy", BUSY_PTX)
     for _ in range(10):
