@@ -32,6 +32,11 @@ bool is_quiet(Op op) {
         case Op::unmap_memory:
         case Op::set_rights:
         case Op::fence_memory:
+        case Op::create_physical:
+        case Op::release_physical:
+        case Op::map_physical:
+        case Op::unmap_physical:
+        case Op::cuMemSetAccess:
         case Op::load_image:
         case Op::unload_image:
         case Op::find_function:

@@ -62,9 +62,14 @@ void Staging::give_back(std::unique_ptr<StagingBlock> block) {
     free_.push_back(std::move(block));
 }
 
-void Staging::forget(CUcontext context) {
+void Staging::finish_uploads() {
     const std::lock_guard held(lock_);
     while (!uploading_.empty()) collect(true);
+}
+
+void Staging::forget(CUcontext context) {
+    finish_uploads();
+    const std::lock_guard held(lock_);
     std::erase_if(free_, [&](const std::unique_ptr<StagingBlock>& block) {
         if (block->context != context) return false;
         driver.cuEventDestroy_v2(block->event);

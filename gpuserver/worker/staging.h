@@ -33,6 +33,8 @@ class Staging {
     void uploading(std::unique_ptr<StagingBlock> block);
     // The block is free; from any thread.
     void give_back(std::unique_ptr<StagingBlock> block);
+    // Waits for all uploads: before what they fill goes at once. The client's copies were blocking ones, maybe.
+    void finish_uploads();
     // The context is about to end, and its events with it.
     void forget(CUcontext context);
 

@@ -37,7 +37,9 @@ def test_streams_copies_and_cuda_graphs_with_pytorch(run_both: Both, case: str) 
     assert forwarded == native
 
 
-@pytest.mark.parametrize("family", ["elementwise", "indexing", "attention", "linalg", "fft", "sparse", "random"])
+@pytest.mark.parametrize(
+    "family", ["elementwise", "indexing", "attention", "linalg", "nvrtc", "fft", "sparse", "random"]
+)
 def test_pytorchs_operations_with_cublas_cusolver_cufft_and_cusparse(run_both: Both, family: str) -> None:
     native, forwarded = run_both("torch_operations", family, needs=("torch",))
     assert forwarded == native

@@ -79,8 +79,21 @@ def linear_algebra() -> object:
     positive = a @ a.t() + n * torch.eye(n, device="cuda")
     results = [positive, torch.linalg.cholesky(positive), torch.linalg.inv(positive), torch.linalg.qr(a).R]
     results += [torch.linalg.solve(positive, a[:, :3]), torch.linalg.eigvalsh(positive), torch.linalg.svdvals(a)]
-    results += [torch.linalg.det(positive / n), torch.bmm(numbers(4, n, n), numbers(4, n, n, seed=2))]
+    results += [torch.bmm(numbers(4, n, n), numbers(4, n, n, seed=2))]
     results += [torch.linalg.lu_factor(positive).LU, torch.linalg.lstsq(a, a[:, :2]).solution]
+    return [summary(result) for result in results]
+
+
+def compiled_at_run_time() -> object:
+    """Kernels that PyTorch has NVRTC compile when they are first used."""
+    x = numbers(N).abs() + 1
+    results = [
+        x.prod(),
+        torch.linalg.det(numbers(8, 8)),
+        torch.lgamma(x),
+        torch.special.zeta(x + 1, x),
+        torch.gcd(torch.arange(N, device="cuda"), torch.tensor(12, device="cuda")),
+    ]
     return [summary(result) for result in results]
 
 
@@ -136,6 +149,7 @@ CASES = {
     "indexing": indexing,
     "attention": attention,
     "linalg": linear_algebra,
+    "nvrtc": compiled_at_run_time,
     "fft": transforms,
     "sparse": sparse,
     "random": random_numbers,

@@ -33,19 +33,28 @@ def shared_tensor() -> object:
     return {"told": told, "changed": summary(shared), "status": other.exitcode}
 
 
-def two_devices() -> object:
-    """Copies between two GPUs, and a network on both (DataParallel)."""
+def peer_copies() -> object:
+    """Copies between two GPUs, each with kernels of its own."""
     n = size(64, 4096)
     here = torch.randn(n, n, generator=torch.Generator().manual_seed(1)).cuda(0)
     there = here.to("cuda:1", non_blocking=True)
     back = (there * 2).to("cuda:0")
+    return {
+        "peer": torch.cuda.can_device_access_peer(0, 1),
+        "back": summary(back),
+        "product": summary((there @ there).to("cuda:0") - here @ here),
+    }
+
+
+def two_devices() -> object:
+    """A network on two GPUs (DataParallel)."""
+    n = size(64, 4096)
+    here = torch.randn(n, n, generator=torch.Generator().manual_seed(1)).cuda(0)
     network = nn.Sequential(nn.Linear(n, 32), nn.ReLU(), nn.Linear(32, 4)).cuda(0)
     parallel = nn.DataParallel(network, device_ids=[0, 1])
     result = parallel(here)
     result.square().mean().backward()
     return {
-        "peer": torch.cuda.can_device_access_peer(0, 1),
-        "back": summary(back),
         "result": summary(result),
         "gradient": summary(network[0].weight.grad),
     }
@@ -84,6 +93,7 @@ def collectives(count: int) -> object:
 
 CASES = {
     "shared-tensor": shared_tensor,
+    "peer-copies": peer_copies,
     "two-devices": two_devices,
     "nccl-one": lambda: collectives(1),
     "nccl-two": lambda: collectives(2),

@@ -40,6 +40,26 @@ DONE:
 """
 
 
+# A kernel that takes its time, and a variable.
+BUSY_PTX = b"""
+.version 7.0
+.target sm_75
+.address_size 64
+.visible .global .align 8 .b8 table[65536];
+.visible .entry busy(.param .u64 place, .param .u32 count)
+{
+    .reg .pred %p;
+    .reg .b32 %left;
+    ld.param.u32 %left, [count];
+AGAIN:
+    sub.u32 %left, %left, 1;
+    setp.ne.u32 %p, %left, 0;
+    @%p bra AGAIN;
+    ret;
+}
+"""
+
+
 class Driver:
     """The libcuda.so.1 that this process finds, with device 0's primary context current."""
 
@@ -71,9 +91,11 @@ class Driver:
         self.ok("cuMemcpyDtoH_v2", place, ctypes.c_uint64(address), ctypes.c_size_t(size))
         return place.raw
 
-    def load(self, name: bytes = b"add_one") -> ctypes.c_void_p:
-        module, function = ctypes.c_void_p(), ctypes.c_void_p()
-        self.ok("cuModuleLoadData", ctypes.byref(module), PTX)
+    def load(
+        self, name: bytes = b"add_one", code: bytes = PTX, module: ctypes.c_void_p | None = None
+    ) -> ctypes.c_void_p:
+        module, function = ctypes.c_void_p() if module is None else module, ctypes.c_void_p()
+        self.ok("cuModuleLoadData", ctypes.byref(module), code)
         self.ok("cuModuleGetFunction", ctypes.byref(function), module, name)
         return function
 
@@ -233,6 +255,20 @@ def program_library() -> None:
     driver.ok("cuMemsetD32Async", ctypes.c_uint64(place), 7, ctypes.c_size_t(1024), None)
     assert driver.launch(function, place, 1000) == 0
     print(sum(words(driver.download(place, 4096))), driver.call("cuModuleUnload", module))
+
+
+def program_unload() -> None:
+    """As cuFFT drops a plan: a blocking copy fills a variable, behind other work; then its module is unloaded."""
+    driver = Driver()
+    busy = driver.load(b"busy", BUSY_PTX)
+    for _ in range(10):
+        module, table, size = ctypes.c_void_p(), ctypes.c_uint64(), ctypes.c_size_t()
+        driver.load(b"busy", BUSY_PTX, module)
+        driver.ok("cuModuleGetGlobal_v2", ctypes.byref(table), ctypes.byref(size), module, b"table")
+        assert driver.launch(busy, 0, 1_000_000, grid=(1, 1, 1), block=(1, 1, 1)) == 0
+        driver.upload(table.value, bytes(size.value))
+        driver.ok("cuModuleUnload", module)
+    print(driver.call("cuCtxSynchronize"))
 
 
 def program_order() -> None:

@@ -29,7 +29,7 @@ def forwarded(server: GpuServer, name: str, **variables: str) -> subprocess.Comp
 
 
 @pytest.mark.parametrize(
-    "name", ["vector", "errors", "fork", "forked_workers", "big_copies", "training_loop", "library"]
+    "name", ["vector", "errors", "fork", "forked_workers", "big_copies", "training_loop", "library", "unload"]
 )
 def test_same_output_natively_and_forwarded(software_server: GpuServer, name: str) -> None:
     native = natively(sys.executable, str(PROGRAMS), name)

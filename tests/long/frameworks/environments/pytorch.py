@@ -64,6 +64,7 @@ FRAMEWORK = Framework(
         case("sparse", "operations", "sparse"),
         case("random", "operations", "random"),
         case("shared-tensor", "processes", "shared-tensor"),
+        case("peer-copies", "processes", "peer-copies", devices=2),
         case("two-devices", "processes", "two-devices", devices=2),
         case("nccl-one", "processes", "nccl-one"),
         case("nccl-two", "processes", "nccl-two", devices=2),
