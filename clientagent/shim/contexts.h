@@ -67,6 +67,9 @@ class ContextScope {
 // it is first used.
 Handle resolve_stream(CUstream stream);
 
+// Whether there ever was a stream that goes its own way beside the default one.
+bool non_blocking_streams_used();
+
 // After the reply to a request of this number that waited for all work of a stream: as long as nothing more is posted
 // by any thread, a wait for the same stream in this thread has nothing to wait for. cudart waits again after each
 // blocking copy.

@@ -151,8 +151,11 @@ CUresult host_to_device(CUdeviceptr destination, const void* source, size_t size
         return failure || !blocking ? failure : shim::cuStreamSynchronize(stream);
     }
     if (const CUresult failure = upload(destination, source, size, stream)) return failure;
-    // From pinned memory a blocking copy is complete when it returns; from pageable memory its bytes are taken.
-    return blocking && host_memory().is_pinned(source, size) ? shim::cuStreamSynchronize(stream) : CUDA_SUCCESS;
+    // From pinned memory a blocking copy is complete when it returns; from pageable memory its bytes are taken. What is
+    // posted behind it finds them, in order; a stream that does not wait for the copy's own might be there first
+    // (cuFFT sets a variable by a copy of the default stream, and JAX runs its kernel in a stream of its own).
+    const bool complete = host_memory().is_pinned(source, size) || non_blocking_streams_used();
+    return blocking && complete ? shim::cuStreamSynchronize(stream) : CUDA_SUCCESS;
 }
 
 CUresult device_to_host(void* destination, CUdeviceptr source, size_t size, CUstream stream, bool blocking) {

@@ -1,8 +1,21 @@
 // Streams and events: what the call itself refuses is checked here, the rest is posted.
+#include <atomic>
+
 #include "contexts.h"
 #include "shim_calls.h"
 
-namespace gpuferry::shim {
+namespace gpuferry {
+namespace {
+
+std::atomic<bool> non_blocking_streams = false;
+
+}  // namespace
+
+bool non_blocking_streams_used() {
+    return non_blocking_streams;
+}
+
+namespace shim {
 namespace {
 
 // An event is recorded in streams of its own context. What was made elsewhere (by another process) only the server
@@ -14,16 +27,22 @@ CUresult check_record(CUevent event, CUstream stream) {
     return of_event && of_stream && of_event != of_stream ? CUDA_ERROR_INVALID_HANDLE : CUDA_SUCCESS;
 }
 
+void note_flags(unsigned flags) {
+    if (flags & CU_STREAM_NON_BLOCKING) non_blocking_streams = true;
+}
+
 constexpr unsigned stream_flags = CU_STREAM_NON_BLOCKING;
 constexpr unsigned event_flags = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
 
 }  // namespace
 
 CUresult cuStreamCreate(CUstream* phStream, unsigned Flags) {
+    note_flags(Flags);
     return Flags & ~stream_flags ? CUDA_ERROR_INVALID_VALUE : forward_cuStreamCreate(phStream, Flags);
 }
 
 CUresult cuStreamCreateWithPriority(CUstream* phStream, unsigned flags, int priority) {
+    note_flags(flags);
     return flags & ~stream_flags ? CUDA_ERROR_INVALID_VALUE
                                  : forward_cuStreamCreateWithPriority(phStream, flags, priority);
 }
@@ -46,4 +65,5 @@ CUresult cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned flags
     return failure ? failure : forward_cuEventRecordWithFlags(hEvent, hStream, flags);
 }
 
-}  // namespace gpuferry::shim
+}  // namespace shim
+}  // namespace gpuferry

@@ -52,7 +52,7 @@ void serve_create_mipmapped_array(Request& in, Answer& out) {
 void serve_destroy_array(Request& in, Answer& out) {
     const auto array = in.handle<CUarray>(Kind::array);
     if (!in.good() || !array) return out.refuse(in);
-    if (!in.session.host_functions.pending()) in.session.staging.finish_uploads();
+    in.session.finish_uploads();
     out.result = driver.cuArrayDestroy(array);
     if (!out.result) in.forget(Kind::array);
 }
@@ -60,7 +60,7 @@ void serve_destroy_array(Request& in, Answer& out) {
 void serve_destroy_mipmapped_array(Request& in, Answer& out) {
     const auto array = in.handle<CUmipmappedArray>(Kind::mipmapped_array);
     if (!in.good() || !array) return out.refuse(in);
-    if (!in.session.host_functions.pending()) in.session.staging.finish_uploads();
+    in.session.finish_uploads();
     out.result = driver.cuMipmappedArrayDestroy(array);
     if (!out.result) in.forget(Kind::mipmapped_array);
 }

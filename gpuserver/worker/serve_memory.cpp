@@ -249,7 +249,7 @@ void serve_unmap_physical(Request& in, Answer& out) {
     if (!in.good() || found == session.mappings.end() || !found->second.held || found->second.memory) {
         return out.refuse(in);
     }
-    if (!session.host_functions.pending()) session.staging.finish_uploads();
+    session.finish_uploads();
     out.result = driver.cuMemUnmap(address, found->second.size);
     session.mappings.erase(found);
 }

@@ -156,8 +156,7 @@ void serve_unload_image(Request& in, Answer& out) {
         out.result = CUDA_ERROR_INVALID_HANDLE;
         return;
     }
-    // Its variables go with it. An upload behind a host function cannot end before this does.
-    if (!in.session.host_functions.pending()) in.session.staging.finish_uploads();
+    in.session.finish_uploads();  // its variables go with it
     out.result = kind == Kind::module ? driver.cuModuleUnload(static_cast<CUmodule>(object->real))
                                       : driver.cuLibraryUnload(static_cast<CUlibrary>(object->real));
     if (!out.result) in.session.objects.forget(name);

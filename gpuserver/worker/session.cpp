@@ -135,6 +135,10 @@ static bool gives_work(uint16_t op) {
     }
 }
 
+void Session::finish_uploads() {
+    if (!host_functions.pending() && !twins.any()) staging.finish_uploads();
+}
+
 // Asks the driver about each stream. False where that could not tell of all the work there is.
 bool Session::streams_are_idle() const {
     if (devices.size() > 1 || last_destroyed_stream_ > idle_behind_) return false;  // which may still have work

@@ -85,6 +85,14 @@ def test_jax_at_work(run_both: Both, way: str) -> None:
         assert forwarded[name] == pytest.approx(numbers, rel=1e-3, abs=1e-3), name
 
 
+@pytest.mark.parametrize("way", ["eager", "function"])
+def test_tensorflow_at_work(run_both: Both, way: str) -> None:
+    native, forwarded = run_both("tensorflow_ways", way, needs=("tensorflow",))
+    assert forwarded.keys() == native.keys()
+    for name, numbers in native.items():
+        assert forwarded[name] == pytest.approx(numbers, rel=1e-3, abs=1e-3), name
+
+
 LLAMA = ("llama-completion", "llama-perplexity", "llama-quantize", "llama-bench")
 
 

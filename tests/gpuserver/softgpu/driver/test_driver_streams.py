@@ -157,6 +157,22 @@ def test_events_take_the_time() -> None:
 
 
 @software_gpu()
+def test_a_blocking_copy_is_there_for_streams_that_do_not_wait_for_its_own() -> None:
+    """The default stream is kept busy, so that a copy that is only posted would come late."""
+    primary()
+    stream = ok(cu.cuStreamCreate(NON_BLOCKING))
+    much, word = ok(cu.cuMemAlloc(16 << 20)), ok(cu.cuMemAlloc(4))
+    address, words = pinned_words(1)
+    for value in range(1, 20):
+        source = np.array([value], dtype=np.uint32)
+        ok(cu.cuMemsetD8Async(much, value, 16 << 20, 0))
+        ok(cu.cuMemcpyHtoD(word, source.ctypes.data, 4))
+        ok(cu.cuMemcpyDtoHAsync(address, word, 4, stream))
+        ok(cu.cuStreamSynchronize(stream))
+        assert words[0] == value
+
+
+@software_gpu()
 def test_freed_memory_comes_back_while_a_host_function_runs() -> None:
     """More than half of the GPU, freed behind a function that takes its time, and wanted again at once."""
     primary()
