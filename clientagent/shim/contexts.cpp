@@ -15,6 +15,7 @@
 #include "device_memory.h"
 #include "host_memory.h"
 #include "peers.h"
+#include "quiet_work.h"
 #include "shim_calls.h"
 #include "tables/slot_table.h"
 #include "twins.h"
@@ -225,19 +226,15 @@ void note_stream_idle(CUstream stream, uint64_t number) {
     state.idle_stream = resolve_stream(stream);
     state.idle_context = current_context();
     state.idle_since = number;
-}
-
-uint64_t stream_idle_since(CUstream stream) {
-    const ThreadState& state = thread_state;
-    const Context* context = current_context();
-    const bool same =
-        context && !context->sticky && state.idle_context == context && state.idle_stream == resolve_stream(stream);
-    return same ? state.idle_since : 0;
+    note_waited(stream_key(state.idle_context, state.idle_stream), number);
 }
 
 bool is_stream_idle(CUstream stream) {
-    const uint64_t since = stream_idle_since(stream);
-    return since && since == server_of_stream(stream).link->last_number();
+    const ThreadState& state = thread_state;
+    const Context* context = current_context();
+    return context && !context->sticky && state.idle_context == context &&
+           state.idle_stream == resolve_stream(stream) &&
+           state.idle_since == server_of_stream(stream).link->last_number();
 }
 
 namespace shim {

@@ -75,8 +75,5 @@ bool non_blocking_streams_used();
 // blocking copy.
 void note_stream_idle(CUstream stream, uint64_t number);
 bool is_stream_idle(CUstream stream);
-// The number of the last request that waited for this stream in this thread, where it was the last one to be waited
-// for; else 0.
-uint64_t stream_idle_since(CUstream stream);
 
 }  // namespace gpuferry

@@ -19,7 +19,10 @@ constexpr uint64_t unknown_stream = 1;  // the key of work that names none
 // After a loud request was posted.
 void note_loud(uint64_t stream_key, uint64_t number);
 
-// Whether all loud work of this process was this stream's, is known to be over, and nobody else could see the quiet.
+// After the reply to a request of this number that waited for all work of the stream.
+void note_waited(uint64_t stream_key, uint64_t number);
+
+// Whether the stream has had no loud work since it was last waited for, and nobody could see that the wait is posted.
 bool holds_only_quiet_work(CUstream stream);
 
 }  // namespace gpuferry

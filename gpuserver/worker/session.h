@@ -64,8 +64,8 @@ class Session {
     // Waits until the GPU has everything back that was freed; false while it may wait for the client itself.
     bool settle_frees();
 
-    // Before what uploads fill goes at once. Not while an upload may be behind a host function, or behind a word that the
-    // program writes: this dispatcher could not hear of either.
+    // Before what uploads fill goes at once. Not while an upload may be behind a host function, or behind a word that
+    // the program writes: this dispatcher could not hear of either.
     void finish_uploads();
 
     // Whether the GPU can have no work of this session's: what is freed then is given back at once, so that using it

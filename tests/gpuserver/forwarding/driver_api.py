@@ -244,6 +244,30 @@ def program_model_upload() -> None:
     print(driver.call("cuStreamSynchronize", None))
 
 
+def program_tokens() -> None:
+    """As llama.cpp makes a token: inputs go up one by one, each waited for, in the thread's own stream.
+
+    The work and its result are another stream's, which waits for none.
+    """
+    driver = Driver()
+    function = driver.load()
+    own, work = ctypes.c_void_p(2), ctypes.c_void_p()  # CU_STREAM_PER_THREAD
+    driver.ok("cuStreamCreate", ctypes.byref(work), 1)
+    place = driver.allocate(1 << 20)
+    answer = ctypes.create_string_buffer(4096)
+    for token in range(int(os.environ["TOKENS"])):
+        for part in range(10):
+            content = (100 * token + part).to_bytes(4, "little") * (25 << 8)
+            target = ctypes.c_uint64(place + part * len(content))
+            driver.ok("cuMemcpyHtoDAsync_v2", target, content, ctypes.c_size_t(len(content)), own)
+            driver.ok("cuStreamSynchronize", own)
+        assert driver.launch(function, place, 10 * (25 << 8), stream=work) == 0
+        last = place + 10 * (100 << 8) - 4096
+        driver.ok("cuMemcpyDtoHAsync_v2", answer, ctypes.c_uint64(last), ctypes.c_size_t(4096), work)
+        driver.ok("cuStreamSynchronize", work)
+        print(token, min(words(answer.raw)), max(words(answer.raw)))
+
+
 def program_library() -> None:
     """As CUDA's runtime before 13 finds a kernel: in the module that a library is in the current context."""
     driver = Driver()

@@ -97,8 +97,14 @@ def test_moving_a_model_to_the_gpu_takes_the_same_few_round_trips_whatever_its_s
     program = (sys.executable, str(PROGRAMS), "model_upload")
     done = software_server.run(*program, memory_mib=128, GPUFERRY_STATS="1", TENSORS=str(tensors))
     assert done.stdout == "1 1\n700\n", done.stderr
-    # The session's opening, the module, the first tensor's wait; the wait for the kernel, the download, the last wait.
-    assert read_stats(done.stderr).round_trips == 6
+    # The session's opening, the module; the wait for the kernel, the download, the last wait.
+    assert read_stats(done.stderr).round_trips == 5
+
+
+def test_a_token_takes_one_round_trip_whatever_goes_up_for_it(software_server: GpuServer) -> None:
+    done = forwarded(software_server, "tokens", TOKENS="6")
+    assert done.stdout.splitlines() == [f"{token} {100 * token + 10} {100 * token + 10}" for token in range(6)]
+    assert read_stats(done.stderr).round_trips == 2 + 6  # the session's opening, the module; the tokens
 
 
 def test_a_function_of_a_librarys_module_takes_no_round_trip_of_its_own(software_server: GpuServer) -> None:
