@@ -30,6 +30,7 @@ SUPPRESSIONS = "race:_dl_deallocate_tls\n"
 OPTIONS = {
     "exitcode": "0",  # all of a test's reports are wanted, and the test's own verdict beside them
     "history_size": "4",
+    "atexit_sleep_ms": "0",  # else a session outlives its program, and the next one finds its memory taken
     # Faults are the programs' own matter: managed memory is made of them.
     "handle_segv": "0",
     "handle_sigbus": "0",

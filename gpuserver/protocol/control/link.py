@@ -8,6 +8,7 @@ what it has. One appliance process is the leader; `send` goes to it, and is kept
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import threading
 import time
@@ -129,22 +130,31 @@ class ControlLink:
         self._thread.start()
 
     def send(self, content: Any) -> None:
-        """Send to the deciding appliance process, now or when there is one. From any thread."""
+        """Send to the deciding appliance process, now or when there is one. From any thread; nothing once stopped."""
         with self._lock:
-            self._outgoing.append(content)
-            self._wake_send.send(b"")
+            if not self._wake_send.closed:
+                self._outgoing.append(content)
+                self._wake()
+
+    def _wake(self) -> None:
+        """The caller holds the lock: a socket is used by one thread at a time, and not while it is closed."""
+        with contextlib.suppress(zmq.Again):  # the thread is about to wake anyway, or has ended
+            self._wake_send.send(b"", zmq.NOBLOCK)
 
     def stop(self, reason: str = "") -> None:
         """Say Goodbye and close."""
-        if self._wake_send.closed:
-            return
-        if self._thread.is_alive():
-            with self._lock:
+        with self._lock:
+            if self._wake_send.closed:
+                return
+            running = self._thread.is_alive()
+            if running:
                 self._outgoing.append(Goodbye(self.instance, reason))
                 self._stopping.set()
-                self._wake_send.send(b"")
+                self._wake()
+        if running:
             self._thread.join(10)
-        self._wake_send.close(linger=0)
+        with self._lock:
+            self._wake_send.close(linger=0)
         self._context.term()
 
     def die(self) -> None:
