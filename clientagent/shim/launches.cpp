@@ -32,6 +32,19 @@ CUresult check_launch_limits(const Device& device, const Function& function, con
     return CUDA_SUCCESS;
 }
 
+// Zeros for all of a function's parameters, which `packed` holds from now on.
+static char* room_for(const Function& function, PackedParameters& packed) {
+    packed.size = function.parameter_bytes;
+    char* place = packed.small.data();
+    if (packed.size > packed.small.size()) {
+        packed.large = std::make_unique<char[]>(packed.size);
+        place = packed.large.get();
+    }
+    std::memset(place, 0, packed.size);
+    packed.bytes = place;
+    return place;
+}
+
 CUresult pack_parameters(const Function& function, void** pointers, void** extra, PackedParameters& packed) {
     if (pointers && extra) return CUDA_ERROR_INVALID_VALUE;
     if (extra) {
@@ -44,23 +57,22 @@ CUresult pack_parameters(const Function& function, void** pointers, void** extra
                 return CUDA_ERROR_INVALID_VALUE;
             }
         }
-        if ((!packed.bytes && packed.size) || packed.size < function.parameter_bytes) return CUDA_ERROR_INVALID_VALUE;
-        return packed.size > most_parameter_bytes ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+        if ((!packed.bytes && packed.size) || packed.size > most_parameter_bytes) return CUDA_ERROR_INVALID_VALUE;
+        if (packed.size >= function.parameter_bytes) return CUDA_SUCCESS;
+        // It may be shorter than the parameters: NCCL gives only as much of its 4 KB as it has filled.
+        const char* given = packed.bytes;
+        const size_t size = packed.size;
+        char* place = room_for(function, packed);
+        if (size) std::memcpy(place, given, size);
+        return CUDA_SUCCESS;
     }
     if (!pointers && !function.parameters.empty()) return CUDA_ERROR_INVALID_VALUE;
-    packed.size = function.parameter_bytes;
-    char* place = packed.small.data();
-    if (packed.size > packed.small.size()) {
-        packed.large = std::make_unique<char[]>(packed.size);
-        place = packed.large.get();
-    }
-    std::memset(place, 0, packed.size);
+    char* place = room_for(function, packed);
     for (size_t i = 0; i < function.parameters.size(); ++i) {
         const Parameter& parameter = function.parameters[i];
         if (!pointers[i]) return CUDA_ERROR_INVALID_VALUE;
         std::memcpy(place + parameter.offset, pointers[i], parameter.size);
     }
-    packed.bytes = place;
     return CUDA_SUCCESS;
 }
 
